@@ -1,0 +1,152 @@
+"""The algebra: constructors that keep expressions in normal form.
+
+A `Builder` makes every node of one compilation. Equal nodes are the same object (hash-consing), so common
+subexpressions are free; nested sums and products are flattened, and scalar factors move out of products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from codegen.expr import (
+    AXIS_HEAD,
+    ONE,
+    Axes,
+    Coefficient,
+    Contraction,
+    Distance,
+    Expr,
+    Input,
+    Linear,
+    LogSumExp,
+    Pointwise,
+    Use,
+)
+
+MAX_FACTORS = 6
+"""Products are flattened up to this many factors: the order search is exponential in them."""
+
+Term = tuple[Coefficient, Use]
+
+
+class Builder:
+    """Makes nodes in normal form. Every method returns a `Use` in the frame of the new value's axes."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[tuple[Any, ...], Expr] = {}
+
+    def input(self, name: str) -> Use:
+        """The graph's input ``name``, ``[i, d]``."""
+        return self._use(Input, ("S", "D"), name)
+
+    def pointwise(self, function: str, operand: Use, axes: Axes) -> Use:
+        """``function`` of ``operand``."""
+        # The node's own frame is that of its operand, so f(x^T) and f(x) are one node read in two ways.
+        node = self._use(
+            Pointwise, operand.node.axes, function, Use(operand.node, _identity(operand.node.axes))
+        )
+        return Use(node.node, operand.labels)
+
+    def linear(self, terms: Sequence[Term], axes: Axes) -> Use:
+        """The sum of ``terms``; flattened, with equal values added up."""
+        total: dict[tuple[Use, int], int] = {}
+        for outer, use in terms:
+            inner = (
+                use.node.terms
+                if isinstance(use.node, Linear)
+                else ((ONE, Use(use.node, _identity(use.node.axes))),)
+            )
+            for coefficient, operand in inner:
+                number, scales = outer * coefficient
+                key = (operand.relabelled(use.labels), scales)
+                total[key] = total.get(key, 0) + number
+        flat = tuple((Coefficient(number, scales), use) for (use, scales), number in total.items() if number)
+        if len(flat) == 1 and flat[0][0] == ONE and len(flat[0][1].labels) == len(axes):
+            return flat[0][1]
+        return self._use(Linear, axes, flat)
+
+    def contraction(self, factors: Sequence[Use], axes: Axes, summed: Axes) -> Use:
+        """The product of ``factors``, summed over the labels from ``len(axes)`` on, whose axes are ``summed``.
+
+        Products inside products are flattened and scalar factors moved out in front.
+        """
+        coefficient, sums = ONE, list(summed)
+        flat: list[Use] = []
+        for index, factor in enumerate(factors):
+            scalar, use = _split_scalar(factor)
+            coefficient *= scalar
+            room = MAX_FACTORS - len(flat) - (len(factors) - index - 1)
+            if isinstance(use.node, Contraction) and _worth_flattening(use.node, room):
+                inner, rank = use.node, len(use.node.axes)
+                fresh = range(len(axes) + len(sums), len(axes) + len(sums) + len(inner.summed))
+                sums += inner.summed
+                flat += [f.relabelled((*use.labels[:rank], *fresh)) for f in inner.factors]
+            else:
+                flat.append(use)
+        return self.scaled(coefficient, self.product(flat, axes, tuple(sums)), axes)
+
+    def product(self, factors: Sequence[Use], axes: Axes, summed: Axes) -> Use:
+        """A contraction of just these factors, nothing flattened; labels are put in a standard order."""
+        rank = len(axes)
+        ordered = sorted(
+            factors, key=lambda f: (f.node.serial, [label if label < rank else rank for label in f.labels])
+        )
+        renumbered = dict.fromkeys(label for f in ordered for label in f.labels if label >= rank)
+        renumbered |= dict.fromkeys(range(rank, rank + len(summed)))
+        labels = (*range(rank), *(0 for _ in summed))
+        for position, label in enumerate(renumbered):
+            labels = (*labels[:label], rank + position, *labels[label + 1 :])
+        sums = tuple(summed[label - rank] for label in renumbered)
+        return self._use(Contraction, axes, tuple(f.relabelled(labels) for f in ordered), sums)
+
+    def scaled(self, coefficient: Coefficient, use: Use, axes: Axes) -> Use:
+        """``coefficient`` times ``use``."""
+        return use if coefficient == ONE else self.linear([(coefficient, use)], axes)
+
+    def logsumexp(self, operand: Use, axes: Axes, summed: str) -> Use:
+        """The logarithm of the sum of exponentials of ``operand`` over its label ``len(axes)``."""
+        return self._use(LogSumExp, axes, operand, summed)
+
+    def softmax(self, operand: Use, axes: Axes) -> Use:
+        """The softmax of a matrix over its last axis, as ``exp(x - logsumexp(x))``."""
+        statistic = self.logsumexp(operand, axes[:1], axes[1])
+        return self.pointwise(
+            "exp", self.linear([(ONE, operand), (Coefficient(-1), Use(statistic.node, (0,)))], axes), axes
+        )
+
+    def distance(self, left: Use, right: Use, axes: Axes, summed: str) -> Use:
+        """The Euclidean distance of rows of ``left`` ``[0, 2]`` and ``right`` ``[1, 2]``."""
+        return self._use(Distance, axes, left, right, summed)
+
+    def _use(self, kind: type[Expr], axes: Axes, *fields: Any) -> Use:
+        key = (kind, axes, *fields)
+        node = self._nodes.get(key)
+        if node is None:
+            node = self._nodes[key] = kind(axes, len(self._nodes), *fields)
+        return Use(node, _identity(axes))
+
+
+def transpose(use: Use) -> Use:
+    """The transposed matrix: only the labels change places."""
+    return use.relabelled((1, 0))
+
+
+def _identity(axes: Axes) -> tuple[int, ...]:
+    return tuple(range(len(axes)))
+
+
+def _split_scalar(use: Use) -> tuple[Coefficient, Use]:
+    """``use`` as a scalar times a value that is not itself a scalar multiple."""
+    if isinstance(use.node, Linear) and len(use.node.terms) == 1:
+        coefficient, operand = use.node.terms[0]
+        if len(operand.labels) == len(use.labels):
+            return coefficient, operand.relabelled(use.labels)
+    return ONE, use
+
+
+def _worth_flattening(node: Contraction, room: int) -> bool:
+    """Products that fit. Scaled rows of an ``S x D`` value stay whole: they are cheap and often shared."""
+    if not node.factors or len(node.factors) > room:
+        return False
+    return bool(node.summed) or AXIS_HEAD not in node.axes

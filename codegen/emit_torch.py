@@ -1,0 +1,360 @@
+"""Writing the steps of the PyTorch form down as source.
+
+Every value remembers at which of its ``S`` axes padded positions are known to be zero. A sum over ``S`` is right as
+soon as one factor is zero there and the others are finite, so most graphs need no mask beyond the inputs'.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from codegen.expr import AXIS_SEQ, Coefficient, Expr, Use
+from codegen.pointwise import FUNCTIONS
+from codegen.torch_steps import (
+    MATRIX,
+    SCORES,
+    Apply,
+    Attend,
+    Combine,
+    Count,
+    Distances,
+    Given,
+    Matmul,
+    Product,
+    Softmax,
+    Step,
+    reads,
+)
+from graphir import AttentionGraph
+
+_INLINE_CHARS = 48
+
+
+class Mask(NamedTuple):
+    """A view of the key mask: variable, index expression, and a comment with its shape."""
+
+    name: str
+    view: str
+    comment: str
+
+
+_MASKS = {
+    "rows": Mask("rows", ":, None, :, None", "  # [B, 1, S, 1]"),
+    "columns": Mask("columns", ":, None, None, :", "  # [B, 1, 1, S]"),
+    "tokens": Mask("tokens", ":, None, :", "  # [B, 1, S]"),
+}
+
+
+@dataclass(frozen=True)
+class TorchProgram:
+    """The body of one generated function, ready for the template."""
+
+    name: str
+    equation: str
+    unused: tuple[str, ...]
+    lines: tuple[str, ...]
+    result: str
+    masks: tuple[Mask, ...]
+    needed: frozenset[str]
+
+    @property
+    def uses_functional(self) -> bool:
+        """Whether the body calls `torch.nn.functional`."""
+        return any("F." in line for line in (*self.lines, self.result))
+
+
+class _Text(NamedTuple):
+    """Source of a value; ``atom`` where it needs no parentheses."""
+
+    source: str
+    atom: bool = True
+
+    def __str__(self) -> str:
+        return self.source if self.atom else f"({self.source})"
+
+
+def write_program(
+    graph: AttentionGraph, root: Use, steps: list[Step], name: str = "attention"
+) -> TorchProgram:
+    """The steps as the lines of a function called ``name``."""
+    given = next((step.name for step in steps if isinstance(step, Given)), graph.inputs[0])
+    writer = _Writer(steps, given.lower())
+    result = writer.finish(root)
+    return TorchProgram(
+        name=name,
+        equation=graph.equation(),
+        unused=tuple(n.lower() for n in ("Q", "K", "V") if n not in graph.inputs),
+        lines=tuple(writer.lines),
+        result=result,
+        masks=tuple(_MASKS[mask] for mask in _MASKS if mask in writer.masks),
+        needed=frozenset(writer.needed),
+    )
+
+
+@dataclass
+class _Writer:
+    """Writes steps in order; remembers the source and the known zeros of every value."""
+
+    steps: list[Step]
+    any_input: str
+    lines: list[str] = field(default_factory=list)
+    masks: set[str] = field(default_factory=set)
+    needed: set[str] = field(default_factory=set)
+    texts: dict[Expr, _Text] = field(default_factory=dict)
+    zeros: dict[Expr, frozenset[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.any_node = next((s.node for s in self.steps if isinstance(s, Given)), None)
+        self.roles = {
+            use.node: role
+            for step in self.steps
+            if isinstance(step, Attend)
+            for use, role in ((step.value, "value"), (step.key, "key"), (step.query, "query"))
+        }
+        self.readers = Counter(use.node for step in self.steps for use in reads(step))
+        self.names: Counter[str] = Counter(["q", "k", "v", "scale", "rows", "columns", "tokens"])
+        if any(c.scales for step in self.steps for c in _coefficients(step)):
+            self.lines.append(f"scale = {self.any_input}.shape[-1] ** -0.5")
+        for step in self.steps:
+            self.write(step)
+
+    def finish(self, root: Use) -> str:
+        """The result; rows at padded positions are zero and pass no gradient on."""
+        return self.filled(self.read(root, (0, 1)), "rows", "0.0").source
+
+    # -- one step
+
+    def write(self, step: Step) -> None:
+        text, zeros = self.expression(step)
+        self.zeros[step.node] = zeros
+        inline = (
+            isinstance(step, Apply | Combine)
+            and self.readers[step.node] <= 1
+            and len(text.source) <= _INLINE_CHARS
+            and getattr(step, "function", "") != "dropout"
+        )
+        if isinstance(step, Given) or (isinstance(step, Apply) and step.function == "dropout") or inline:
+            self.texts[step.node] = text
+            return
+        name = self.fresh(self.roles.get(step.node) or _variable(step))
+        self.lines.append(f"{name} = {text.source}")
+        self.texts[step.node] = _Text(name)
+
+    def expression(self, step: Step) -> tuple[_Text, frozenset[int]]:
+        """The source of a step and the ``S`` axes at whose padded positions its value is zero."""
+        match step:
+            case Given(name=name):
+                variable = name.lower()
+                self.lines.append(f"{variable} = {self.filled(_Text(variable), 'rows', '0.0').source}")
+                return _Text(variable), frozenset({0})
+            case Apply(function="dropout", operand=operand):
+                name = self.named(self.texts[operand.node], "weights")
+                self.lines += ["if dropout_p > 0.0:", f"    {name} = F.dropout({name}, dropout_p)"]
+                return _Text(name), self.zeros[operand.node]
+            case Apply(node=node, function=function, operand=operand):
+                rule = FUNCTIONS[function]
+                keeps = self.zero_labels(operand) if rule.keeps_zero else frozenset()
+                text = self.read(operand, tuple(range(len(node.axes))))
+                return _Text(rule.torch.format(x=text.source if "({x}" in rule.torch else text)), keeps
+            case Combine(node=node, terms=terms):
+                zeros = _seq_labels(node.axes).intersection(*(self.zero_labels(use) for _, use in terms))
+                return self.combination(terms, len(node.axes)) if terms else self.zero(node), zeros
+            case Softmax(node=node, operand=operand):
+                return self.softmax(node, operand)
+            case Matmul(node=node, left=left, right=right, summed=summed):
+                one, two = self.masked_pair((left, (0, 2)), (right, (2, 1)), summed)
+                zeros = self.zero_labels(left) | self.zero_labels(right)
+                return _Text(f"{one} @ {two}", atom=False), zeros & _seq_labels(node.axes)
+            case Product(node=node, factors=factors, summed=summed):
+                return self.product(node, factors, summed)
+            case Distances(left=left, right=right, summed=summed):
+                self.needed.add("distances")
+                one, two = (
+                    self.filled(text, "columns", "0.0")
+                    if summed == AXIS_SEQ and 2 not in self.zero_labels(use)
+                    else text
+                    for use, text in ((left, self.read(left, (0, 2))), (right, self.read(right, (1, 2))))
+                )
+                return _Text(f"_distances({one.source}, {two.source})"), frozenset()
+            case Count():
+                self.needed.add("count")
+                return _Text(f"_count({self.any_input}, key_mask)"), frozenset()
+            case Attend():
+                return self.attend(step), frozenset()
+        raise TypeError(f"no source for {type(step).__name__}")
+
+    # -- kinds of expressions
+
+    def combination(self, terms: tuple[tuple[Coefficient, Use], ...], rank: int) -> _Text:
+        source = ""
+        for coefficient, use in terms:
+            sign = "-" if coefficient.number < 0 else "+"
+            operand = str(self.read(use, tuple(range(rank))))
+            scalar = _scalar(Coefficient(abs(coefficient.number), coefficient.scales))
+            term = f"{scalar} * {operand}" if scalar else operand
+            source += f" {sign} {term}" if source else (f"-{term}" if sign == "-" else term)
+        return _Text(source, atom=False)
+
+    def zero(self, node: Expr) -> _Text:
+        """A sum without terms, such as Q - Q. It stays attached to an input, so that its gradient is zero, not None."""
+        attached = self.texts.get(self.any_node) if self.any_node else None
+        source = attached or self.filled(_Text(self.any_input), "rows", "0.0")
+        if node.axes == MATRIX:
+            return _Text(f"0.0 * {source}", atom=False)
+        sizes = ", ".join(f"{self.any_input}.shape[{-2 if axis == AXIS_SEQ else -1}]" for axis in node.axes)
+        return _Text(f"{self.any_input}.new_zeros(*{self.any_input}.shape[:2], {sizes})")
+
+    def softmax(self, node: Expr, operand: Use) -> tuple[_Text, frozenset[int]]:
+        logits = self.read(operand, (0, 1))
+        if node.axes[1] != AXIS_SEQ:
+            return _Text(f"torch.softmax({logits.source}, dim=-1)"), frozenset()
+        if not logits.source.isidentifier():
+            name = self.fresh("scores" if node.axes == SCORES else "logits")
+            self.lines.append(f"{name} = {logits.source}")
+            logits = _Text(name)
+        lowest = f"torch.finfo({logits}.dtype).min"
+        return _Text(f"torch.softmax({self.filled(logits, 'columns', lowest).source}, dim=-1)"), frozenset(
+            {1}
+        )
+
+    def product(
+        self, node: Expr, factors: tuple[Use, ...], summed: tuple[str, ...]
+    ) -> tuple[_Text, frozenset[int]]:
+        rank = len(node.axes)
+        labels = tuple(range(rank + len(summed)))
+        zeros = frozenset().union(*(self.zero_labels(use) for use in factors))
+        texts = [self.read(use, labels) for use in factors]
+        for label, axis in enumerate(summed, rank):
+            if axis == AXIS_SEQ and label not in zeros:
+                position = next(n for n, use in enumerate(factors) if label in use.labels)
+                mask = {(1, 0): "tokens", (2, 0): "rows", (2, 1): "columns"}[len(labels), label]
+                texts[position] = self.filled(texts[position], mask, "0.0")
+        if summed:
+            self.needed.add("wide")
+            body = " * ".join(f"_wide({text.source})" for text in texts)
+            body = body if len(texts) == 1 else f"({body})"
+            dims = "-1" if len(summed) == 1 else "(-2, -1)"
+            return _Text(f"{body}.sum({dims})"), zeros & _seq_labels(node.axes)
+        source = " * ".join(map(str, texts))
+        widest = max(range(len(factors)), key=lambda n: len(factors[n].labels))
+        if any(len(use.labels) < rank for use in factors) and rank == 2:
+            # Row factors are kept in float32; the product has the type of the matrix.
+            return _Text(f"({source}).to({texts[widest]}.dtype)"), zeros & _seq_labels(node.axes)
+        return _Text(source, atom=False), zeros & _seq_labels(node.axes)
+
+    def attend(self, step: Attend) -> _Text:
+        query, key, value = (
+            self.read(step.query, (0, 2)),
+            self.read(step.key, (1, 2)),
+            self.read(step.value, (1, 2)),
+        )
+        self.masks.add("columns")
+        operands = [self.named(query, "query"), self.named(key, "key"), self.named(value, "value")]
+        arguments = [*operands, "attn_mask=columns", "dropout_p=dropout_p"]
+        if step.scale != Coefficient(1, 1):
+            arguments.append(f"scale={_scalar(step.scale) or '1.0'}")
+        return _Text(f"F.scaled_dot_product_attention({', '.join(arguments)})")
+
+    # -- reading values
+
+    def read(self, use: Use, labels: tuple[int, ...]) -> _Text:
+        """The value as a tensor whose trailing dimensions are ``labels``, in that order, missing ones of size 1."""
+        text = self.texts[use.node]
+        match [labels.index(label) for label in use.labels], len(labels):
+            case [1, 0], 2:
+                return _Text(f"{text}.mT")
+            case [0], 2:
+                return _Text(f"{text}.unsqueeze(-1)")
+            case [1], 2:
+                return _Text(f"{text}.unsqueeze(-2)")
+            case [], 2:
+                return _Text(f"{text}[..., None, None]")
+            case [], 1:
+                return _Text(f"{text}.unsqueeze(-1)")
+        return text
+
+    def masked_pair(
+        self, left: tuple[Use, tuple[int, int]], right: tuple[Use, tuple[int, int]], summed: str
+    ) -> list[_Text]:
+        """Both operands of a matmul, one of them zeroed at padded positions of the summed axis if need be."""
+        texts = [self.read(*left), self.read(*right)]
+        if summed == AXIS_SEQ and not any(2 in self.zero_labels(use) for use, _ in (left, right)):
+            # The operand with fewer S axes is the cheaper one to mask.
+            seqs = [use.node.axes.count(AXIS_SEQ) for use, _ in (left, right)]
+            position = 0 if seqs[0] < seqs[1] else 1
+            texts[position] = self.filled(texts[position], ("columns", "rows")[position], "0.0")
+        return texts
+
+    def filled(self, text: _Text, mask: str, value: str) -> _Text:
+        self.masks.add(mask)
+        self.needed.add("fill")
+        return _Text(f"_fill({text.source}, {mask}, {value})")
+
+    def zero_labels(self, use: Use) -> frozenset[int]:
+        """The labels of ``use`` along which padded positions are zero."""
+        return frozenset(use.labels[axis] for axis in self.zeros[use.node])
+
+    def named(self, text: _Text, name: str) -> str:
+        if text.source.isidentifier():
+            return text.source
+        name = self.fresh(name)
+        self.lines.append(f"{name} = {text.source}")
+        return name
+
+    def fresh(self, stem: str) -> str:
+        self.names[stem] += 1
+        return stem if self.names[stem] == 1 else f"{stem}_{self.names[stem]}"
+
+
+def _coefficients(step: Step) -> list[Coefficient]:
+    match step:
+        case Combine(terms=terms):
+            return [coefficient for coefficient, _ in terms]
+        case Attend(scale=scale) if scale != Coefficient(1, 1):
+            return [scale]
+    return []
+
+
+def _scalar(coefficient: Coefficient) -> str:
+    """Source of a positive scalar; empty for one."""
+    power = {0: "", 1: "scale"}.get(coefficient.scales, f"scale**{coefficient.scales}")
+    number = "" if coefficient.number == 1 else str(coefficient.number)
+    return " * ".join(filter(None, (number, power)))
+
+
+def _seq_labels(axes: tuple[str, ...]) -> frozenset[int]:
+    return frozenset(n for n, axis in enumerate(axes) if axis == AXIS_SEQ)
+
+
+def _scales_rows(step: Product) -> bool:
+    return any(len(use.labels) < len(step.node.axes) for use in step.factors)
+
+
+def _variable(step: Step) -> str:
+    """A telling name for the value of a step."""
+    match step:
+        case Attend():
+            return "attended"
+        case Softmax():
+            return "weights"
+        case Distances():
+            return "distances"
+        case Count():
+            return "count"
+        case Apply(function=function):
+            return function
+        case _ if step.node.axes == SCORES:
+            return "scores"
+        case Matmul() if step.node.axes == MATRIX:
+            return "mixed"
+        case Matmul() if AXIS_SEQ not in step.node.axes:
+            return "state"
+        case Product(factors=factors, summed=summed) if summed:
+            return "squares" if len(set(factors)) < len(factors) else "sums"
+        case Product():
+            return "product" if len(step.node.axes) == 2 and not _scales_rows(step) else "scaled_rows"
+        case Combine():
+            return "total"
+    return "value"

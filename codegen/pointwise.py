@@ -1,0 +1,51 @@
+"""The pointwise functions of the expression form: one table.
+
+``keeps_zero`` decides where masks are needed: a value that is zero at padded positions stays so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphir.ops import COSINE_EPS, RMS_NORM_EPS
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Function:
+    """A pointwise function.
+
+    Attributes:
+        torch: PyTorch source with ``{x}`` for the operand.
+        numpy: the same for the dense evaluator.
+        keeps_zero: whether f(0) = 0.
+    """
+
+    torch: str
+    numpy: Callable[[Array], Array]
+    keeps_zero: bool = False
+
+
+FUNCTIONS: dict[str, Function] = {
+    "logsigmoid": Function("F.logsigmoid({x})", lambda x: -np.logaddexp(0.0, -x)),
+    "softsign": Function("F.softsign({x})", lambda x: x / (1 + np.abs(x)), keeps_zero=True),
+    "relu": Function("F.relu({x})", lambda x: np.maximum(x, 0), keeps_zero=True),
+    "sigmoid": Function("torch.sigmoid({x})", lambda x: np.exp(-np.logaddexp(0.0, -x))),
+    "tanh": Function("torch.tanh({x})", np.tanh, keeps_zero=True),
+    "exp": Function("torch.exp({x})", np.exp),
+    "abs": Function("torch.abs({x})", np.abs, keeps_zero=True),
+    # 1 / |x| from |x|^2, clamped as cosine_similarity means it.
+    "inverse_norm": Function(
+        f"torch.clamp({{x}}, min={COSINE_EPS}).rsqrt()", lambda x: 1 / np.sqrt(np.maximum(x, COSINE_EPS))
+    ),
+    # 1 / sqrt(mean square + eps), as rms_norm means it.
+    "inverse_root": Function(f"({{x}} + {RMS_NORM_EPS}).rsqrt()", lambda x: 1 / np.sqrt(x + RMS_NORM_EPS)),
+    # One over a count of tokens; an empty sequence counts as one.
+    "inverse_count": Function("1.0 / {x}", lambda x: 1 / np.maximum(x, 1)),
+    # Attention dropout: an identity unless dropout_p > 0. Equal softmaxes share one mask.
+    "dropout": Function("F.dropout({x}, dropout_p)", lambda x: x, keeps_zero=True),
+}

@@ -1,0 +1,50 @@
+"""Templates to source text, and source text to modules."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import textwrap
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import jinja2
+
+
+def render(template: str, **values: Any) -> str:
+    """The text of ``templates/<template>`` with ``values``."""
+    text = _environment().get_template(template).render(**values)
+    return text.rstrip() + "\n"
+
+
+def load_source(source: str, stem: str) -> ModuleType:
+    """Run generated source as a module of its own.
+
+    The text is known to `linecache` under a name made from its content, so that tracebacks and
+    `inspect.getsource` show the generated lines. Only source that `render` wrote is ever given here.
+    """
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    filename = f"<opnas {stem} {digest}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    module = ModuleType(f"opnas_{stem}_{digest}", f"Generated source {filename}.")
+    exec(compile(source, filename, "exec"), module.__dict__)
+    return module
+
+
+def wrap_docstring(text: str, width: int = 100, indent: int = 4) -> str:
+    """``text`` wrapped as the first paragraph of a docstring that is indented by ``indent``."""
+    lines = textwrap.wrap(text, width - indent, break_long_words=False, break_on_hyphens=False)
+    return f"\n{' ' * indent}".join(lines)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("templates", "."),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=False,
+        autoescape=False,  # the output is Python; every name in it was checked when its graph was made
+    )
+    environment.filters["wrap_docstring"] = wrap_docstring
+    return environment

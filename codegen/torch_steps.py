@@ -1,0 +1,238 @@
+"""Which PyTorch calls compute an expression: one step a stored or inlined value.
+
+The decisions of the PyTorch form are made here: where a softmax is one call, and where a softmax between two
+products is `scaled_dot_product_attention`. Writing the steps down as source is `codegen.emit_torch`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from codegen.algebra import Builder
+from codegen.expr import (
+    AXIS_HEAD,
+    AXIS_SEQ,
+    ONE,
+    Coefficient,
+    Contraction,
+    Distance,
+    Expr,
+    Input,
+    Linear,
+    LogSumExp,
+    Pointwise,
+    Use,
+)
+
+SCORES = (AXIS_SEQ, AXIS_SEQ)
+MATRIX = (AXIS_SEQ, AXIS_HEAD)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call. ``node`` is the value that it computes, in the layout of the node's axes."""
+
+    node: Expr
+
+
+@dataclass(frozen=True)
+class Given(Step):
+    """An input of the graph."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Apply(Step):
+    """A pointwise function."""
+
+    function: str
+    operand: Use
+
+
+@dataclass(frozen=True)
+class Combine(Step):
+    """A linear combination."""
+
+    terms: tuple[tuple[Coefficient, Use], ...]
+
+
+@dataclass(frozen=True)
+class Softmax(Step):
+    """A softmax over the last axis."""
+
+    operand: Use
+
+
+@dataclass(frozen=True)
+class Matmul(Step):
+    """``left [0, 2] @ right [2, 1]``, summed over an axis of kind ``summed``."""
+
+    left: Use
+    right: Use
+    summed: str
+
+
+@dataclass(frozen=True)
+class Product(Step):
+    """A product element by element over at most two labels, then a sum over ``summed``."""
+
+    factors: tuple[Use, ...]
+    summed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Distances(Step):
+    """Distances of the rows of ``left`` ``[0, 2]`` and ``right`` ``[1, 2]``."""
+
+    left: Use
+    right: Use
+    summed: str
+
+
+@dataclass(frozen=True)
+class Count(Step):
+    """The number of real tokens of a sequence."""
+
+
+@dataclass(frozen=True)
+class Attend(Step):
+    """``softmax(scale * query [0, 2] key [1, 2]) value [1, 2]`` in one call."""
+
+    query: Use
+    key: Use
+    value: Use
+    scale: Coefficient
+
+
+def reads(step: Step) -> tuple[Use, ...]:
+    """The values that a step reads."""
+    match step:
+        case Apply(operand=operand) | Softmax(operand=operand):
+            return (operand,)
+        case Combine(terms=terms):
+            return tuple(use for _, use in terms)
+        case Matmul(left=left, right=right) | Distances(left=left, right=right):
+            return (left, right)
+        case Product(factors=factors):
+            return factors
+        case Attend(query=query, key=key, value=value):
+            return (query, key, value)
+    return ()
+
+
+def select_steps(root: Use, builder: Builder) -> list[Step]:
+    """The steps that compute ``root``, inputs first, then operands before what reads them.
+
+    ``root`` must be ordered into pairwise contractions.
+    """
+    plain = _closure(root.node, lambda node: _plain_step(node, builder))
+    readers = Counter(use.node for step in plain for use in reads(step))
+    steps = _closure(
+        root.node, lambda node: _match_attention(node, builder, readers) or _plain_step(node, builder)
+    )
+    return sorted(steps, key=lambda step: "QKV".index(step.name) if isinstance(step, Given) else len("QKV"))
+
+
+def _closure(root: Expr, step_of: Callable[[Expr], Step]) -> list[Step]:
+    """The step of ``root`` after the steps of all that it reads, each once."""
+    steps: dict[Expr, Step] = {}
+
+    def visit(node: Expr) -> None:
+        if node in steps:
+            return
+        step = step_of(node)
+        for use in reads(step):
+            visit(use.node)
+        steps[node] = step
+
+    visit(root)
+    return list(steps.values())
+
+
+def _plain_step(node: Expr, builder: Builder) -> Step:
+    match node:
+        case Input(name=name):
+            return Given(node, name)
+        case Pointwise(function=function, operand=operand):
+            logits = softmax_operand(node, builder)
+            return Apply(node, function, operand) if logits is None else Softmax(node, logits)
+        case Linear(terms=terms):
+            return Combine(node, terms)
+        case Distance(left=left, right=right, summed=summed):
+            return Distances(node, left, right, summed)
+        case Contraction(factors=(), summed=(axis,)) if axis == AXIS_SEQ:
+            return Count(node)
+        case Contraction(factors=(one, two), summed=(axis,)) if _is_matmul(one, two, node):
+            left, right = (one, two) if 0 in one.labels else (two, one)
+            return Matmul(node, left, right, axis)
+        case Contraction(factors=factors, summed=summed):
+            return Product(node, factors, summed)
+    raise TypeError(f"no PyTorch step computes {type(node).__name__}")
+
+
+def _is_matmul(one: Use, two: Use, node: Contraction) -> bool:
+    return len(node.axes) == 2 and {frozenset(one.labels), frozenset(two.labels)} == {
+        frozenset((0, 2)),
+        frozenset((1, 2)),
+    }
+
+
+def softmax_operand(node: Expr, builder: Builder) -> Use | None:
+    """``x`` where ``node`` is ``exp(x - logsumexp(x))`` over the last axis, else None."""
+    match node:
+        case Pointwise(function="exp", operand=Use(node=Linear(axes=axes, terms=terms))) if len(axes) == 2:
+            for position, (coefficient, use) in enumerate(terms):
+                if coefficient == Coefficient(-1) and isinstance(use.node, LogSumExp) and use.labels == (0,):
+                    rest = builder.linear(terms[:position] + terms[position + 1 :], axes)
+                    if rest == use.node.operand:
+                        return rest
+    return None
+
+
+def _match_attention(node: Expr, builder: Builder, readers: Counter[Expr]) -> Attend | None:
+    """The one-call form of ``softmax(a A B^T) C``, where nobody else reads the softmax."""
+    match node:
+        case Contraction(axes=("S", "D"), factors=(one, two), summed=("S",)) if _is_matmul(one, two, node):
+            weights, value = (one, two) if 0 in one.labels else (two, one)
+        case _:
+            return None
+    if weights.labels != (0, 2) or readers[weights.node] > 1:
+        return None
+    match weights.node:
+        case Pointwise(function="dropout", operand=operand):
+            if readers[operand.node] > 1:
+                return None
+        case _:
+            return None
+    logits = softmax_operand(operand.node, builder)
+    if operand.labels != (0, 1) or logits is None:
+        return None
+    scale, scores = _split_scale(logits)
+    match scores:
+        case Use(
+            node=Contraction(axes=("S", "S"), factors=(left, right), summed=("D",)) as product, labels=labels
+        ):
+            if not _is_matmul(left, right, product):
+                return None
+            query, key = (left, right) if labels[0] in left.labels else (right, left)
+        case _:
+            return None
+    head, rows = (1, 2), (0, 2)
+    query = Use(query.node, rows if query.labels[1] == 2 else rows[::-1])
+    key = Use(key.node, head if key.labels[1] == 2 else head[::-1])
+    value = Use(value.node, (1, 2) if value.labels[1] == 1 else (2, 1))
+    if scale.number < 0:
+        # Fused kernels assume a positive scale when they take the maximum: the sign moves into the keys.
+        key = builder.linear([(Coefficient(-1), Use(key.node, (0, 1)))], key.node.axes).relabelled(key.labels)
+        scale = Coefficient(-scale.number, scale.scales)
+    return Attend(node, query, key, value, scale)
+
+
+def _split_scale(use: Use) -> tuple[Coefficient, Use]:
+    match use.node:
+        case Linear(terms=((coefficient, operand),)):
+            return coefficient, operand.relabelled(use.labels)
+    return ONE, use
