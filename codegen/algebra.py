@@ -11,6 +11,7 @@ from typing import Any
 
 from codegen.expr import (
     AXIS_HEAD,
+    AXIS_SEQ,
     ONE,
     Axes,
     Coefficient,
@@ -64,7 +65,10 @@ class Builder:
         flat = tuple((Coefficient(number, scales), use) for (use, scales), number in total.items() if number)
         if len(flat) == 1 and flat[0][0] == ONE and len(flat[0][1].labels) == len(axes):
             return flat[0][1]
-        return self._use(Linear, axes, flat)
+        frame = _standard_frame(axes, [use for _, use in sorted(flat, key=lambda term: _by_serial(term[1]))])
+        turned = [(coefficient, use.relabelled(frame)) for coefficient, use in flat]
+        turned.sort(key=lambda term: _by_serial(term[1]))
+        return self._use(Linear, _permuted(axes, frame), tuple(turned)).relabelled(frame)
 
     def contraction(self, factors: Sequence[Use], axes: Axes, summed: Axes) -> Use:
         """The product of ``factors``, summed over the labels from ``len(axes)`` on, whose axes are ``summed``.
@@ -89,16 +93,20 @@ class Builder:
     def product(self, factors: Sequence[Use], axes: Axes, summed: Axes) -> Use:
         """A contraction of just these factors, nothing flattened; labels are put in a standard order."""
         rank = len(axes)
+
+        def order(use: Use) -> tuple[int, list[int]]:
+            return use.node.serial, [min(label, rank) for label in use.labels]
+
+        frame = _standard_frame(axes, sorted(factors, key=order))
         ordered = sorted(
-            factors, key=lambda f: (f.node.serial, [label if label < rank else rank for label in f.labels])
+            (use.relabelled((*frame, *range(rank, rank + len(summed)))) for use in factors), key=order
         )
-        renumbered = dict.fromkeys(label for f in ordered for label in f.labels if label >= rank)
-        renumbered |= dict.fromkeys(range(rank, rank + len(summed)))
-        labels = (*range(rank), *(0 for _ in summed))
-        for position, label in enumerate(renumbered):
-            labels = (*labels[:label], rank + position, *labels[label + 1 :])
-        sums = tuple(summed[label - rank] for label in renumbered)
-        return self._use(Contraction, axes, tuple(f.relabelled(labels) for f in ordered), sums)
+        first_seen = dict.fromkeys(label for use in ordered for label in use.labels if label >= rank)
+        sums = list(first_seen | dict.fromkeys(range(rank, rank + len(summed))))
+        labels = (*range(rank), *(rank + sums.index(label) for label in range(rank, rank + len(summed))))
+        turned = tuple(use.relabelled(labels) for use in ordered)
+        kinds = tuple(summed[label - rank] for label in sums)
+        return self._use(Contraction, _permuted(axes, frame), turned, kinds).relabelled(frame)
 
     def scaled(self, coefficient: Coefficient, use: Use, axes: Axes) -> Use:
         """``coefficient`` times ``use``."""
@@ -117,6 +125,10 @@ class Builder:
 
     def distance(self, left: Use, right: Use, axes: Axes, summed: str) -> Use:
         """The Euclidean distance of rows of ``left`` ``[0, 2]`` and ``right`` ``[1, 2]``."""
+        if axes == (AXIS_HEAD, AXIS_SEQ) or (axes[0] == axes[1] and _by_serial(left) > _by_serial(right)):
+            swap = (1, 0, 2)
+            turned = self._use(Distance, axes[::-1], right.relabelled(swap), left.relabelled(swap), summed)
+            return turned.relabelled((1, 0))
         return self._use(Distance, axes, left, right, summed)
 
     def _use(self, kind: type[Expr], axes: Axes, *fields: Any) -> Use:
@@ -134,6 +146,27 @@ def transpose(use: Use) -> Use:
 
 def _identity(axes: Axes) -> tuple[int, ...]:
     return tuple(range(len(axes)))
+
+
+def _by_serial(use: Use) -> tuple[int, tuple[int, ...]]:
+    return use.node.serial, use.labels
+
+
+def _standard_frame(axes: Axes, uses: Sequence[Use]) -> tuple[int, ...]:
+    """The order of a matrix's two labels under which x and its transpose are one node.
+
+    ``S x D`` rather than ``D x S``; where both axes are of one kind, the label that is seen first stands first.
+    """
+    if len(axes) != 2:
+        return _identity(axes)
+    if axes[0] != axes[1]:
+        return (0, 1) if axes == (AXIS_SEQ, AXIS_HEAD) else (1, 0)
+    seen = [label for use in uses for label in use.labels if label < 2]
+    return (1, 0) if seen[:1] == [1] else (0, 1)
+
+
+def _permuted(axes: Axes, frame: tuple[int, ...]) -> Axes:
+    return tuple(axes[label] for label in frame)
 
 
 def _split_scalar(use: Use) -> tuple[Coefficient, Use]:

@@ -105,18 +105,17 @@ def _cheapest_tree(factors: tuple[Use, ...], axes: Axes, summed: Axes, builder: 
     tree = best((1 << len(factors)) - 1)
     if tree is None:  # unreachable for values of two axes: the order of the graph itself is a tree
         raise ValueError("no order of contractions keeps every intermediate value within two axes")
-    return _build(tree, kinds, len(axes), builder).relabelled(tuple(range(len(axes))))
+    return _build(tree, kinds, builder).relabelled(tuple(range(len(axes))))
 
 
-def _build(tree: _Tree, kinds: Axes, rank: int, builder: Builder) -> Use:
-    """The tree as nodes; the labels of the result are those of the whole contraction, whose rank is ``rank``."""
+def _build(tree: _Tree, kinds: Axes, builder: Builder) -> Use:
+    """The tree as nodes; the labels of the result are those of the whole contraction."""
     parts = tree.parts or ()
-    uses = [_build(part, kinds, rank, builder) for part in parts] if tree.factor is None else [tree.factor]
+    uses = [_build(part, kinds, builder) for part in parts] if tree.factor is None else [tree.factor]
     involved = {label for use in uses for label in use.labels}
     if tree.factor is not None and involved == tree.labels:
         return tree.factor
-    # Labels that are summed later stand before the last label of the frame: x[i, c] @ state[c, d] reads naturally.
-    out = sorted(tree.labels, key=lambda label: (label > 0) + (0 < label < rank))
+    out = sorted(tree.labels)
     over = sorted(involved - tree.labels)
     place = {label: n for n, label in enumerate([*out, *over])}
     local = [Use(use.node, tuple(place[label] for label in use.labels)) for use in uses]

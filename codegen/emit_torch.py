@@ -161,8 +161,8 @@ class _Writer:
             case Combine(node=node, terms=terms):
                 zeros = _seq_labels(node.axes).intersection(*(self.zero_labels(use) for _, use in terms))
                 return self.combination(terms, len(node.axes)) if terms else self.zero(node), zeros
-            case Softmax(node=node, operand=operand):
-                return self.softmax(node, operand)
+            case Softmax():
+                return self.softmax(step)
             case Matmul(node=node, left=left, right=right, summed=summed):
                 one, two = self.masked_pair((left, (0, 2)), (right, (2, 1)), summed)
                 zeros = self.zero_labels(left) | self.zero_labels(right)
@@ -206,18 +206,15 @@ class _Writer:
         sizes = ", ".join(f"{self.any_input}.shape[{-2 if axis == AXIS_SEQ else -1}]" for axis in node.axes)
         return _Text(f"{self.any_input}.new_zeros(*{self.any_input}.shape[:2], {sizes})")
 
-    def softmax(self, node: Expr, operand: Use) -> tuple[_Text, frozenset[int]]:
-        logits = self.read(operand, (0, 1))
-        if node.axes[1] != AXIS_SEQ:
-            return _Text(f"torch.softmax({logits.source}, dim=-1)"), frozenset()
-        if not logits.source.isidentifier():
-            name = self.fresh("scores" if node.axes == SCORES else "logits")
-            self.lines.append(f"{name} = {logits.source}")
-            logits = _Text(name)
-        lowest = f"torch.finfo({logits}.dtype).min"
-        return _Text(f"torch.softmax({self.filled(logits, 'columns', lowest).source}, dim=-1)"), frozenset(
-            {1}
-        )
+    def softmax(self, step: Softmax) -> tuple[_Text, frozenset[int]]:
+        logits = self.read(step.operand, (0, 1))
+        dim = f"dim={step.axis - 2}"
+        if step.node.axes[step.axis] != AXIS_SEQ:
+            return _Text(f"torch.softmax({logits.source}, {dim})"), frozenset()
+        named = _Text(self.named(logits, "scores" if step.node.axes == SCORES else "logits"))
+        lowest = f"torch.finfo({named}.dtype).min"
+        masked = self.filled(named, ("rows", "columns")[step.axis], lowest)
+        return _Text(f"torch.softmax({masked.source}, {dim})"), frozenset({step.axis})
 
     def product(
         self, node: Expr, factors: tuple[Use, ...], summed: tuple[str, ...]

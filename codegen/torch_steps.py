@@ -61,9 +61,10 @@ class Combine(Step):
 
 @dataclass(frozen=True)
 class Softmax(Step):
-    """A softmax over the last axis."""
+    """A softmax over the axis number ``axis``."""
 
     operand: Use
+    axis: int
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,7 @@ def _plain_step(node: Expr, builder: Builder) -> Step:
         case Input(name=name):
             return Given(node, name)
         case Pointwise(function=function, operand=operand):
-            logits = softmax_operand(node, builder)
-            return Apply(node, function, operand) if logits is None else Softmax(node, logits)
+            return softmax_step(node, builder) or Apply(node, function, operand)
         case Linear(terms=terms):
             return Combine(node, terms)
         case Distance(left=left, right=right, summed=summed):
@@ -180,15 +180,17 @@ def _is_matmul(one: Use, two: Use, node: Contraction) -> bool:
     }
 
 
-def softmax_operand(node: Expr, builder: Builder) -> Use | None:
-    """``x`` where ``node`` is ``exp(x - logsumexp(x))`` over the last axis, else None."""
+def softmax_step(node: Expr, builder: Builder) -> Softmax | None:
+    """The softmax that ``node`` is, as ``exp(x - logsumexp(x))``, or None."""
     match node:
         case Pointwise(function="exp", operand=Use(node=Linear(axes=axes, terms=terms))) if len(axes) == 2:
             for position, (coefficient, use) in enumerate(terms):
-                if coefficient == Coefficient(-1) and isinstance(use.node, LogSumExp) and use.labels == (0,):
-                    rest = builder.linear(terms[:position] + terms[position + 1 :], axes)
-                    if rest == use.node.operand:
-                        return rest
+                if coefficient != Coefficient(-1) or not isinstance(use.node, LogSumExp):
+                    continue
+                kept = use.labels[0]
+                rest = builder.linear(terms[:position] + terms[position + 1 :], axes)
+                if rest == use.node.operand.relabelled((kept, 1 - kept)):
+                    return Softmax(node, rest, axis=1 - kept)
     return None
 
 
@@ -199,34 +201,33 @@ def _match_attention(node: Expr, builder: Builder, readers: Counter[Expr]) -> At
             weights, value = (one, two) if 0 in one.labels else (two, one)
         case _:
             return None
-    if weights.labels != (0, 2) or readers[weights.node] > 1:
-        return None
     match weights.node:
         case Pointwise(function="dropout", operand=operand):
-            if readers[operand.node] > 1:
-                return None
+            softmax = softmax_step(operand.node, builder)
         case _:
             return None
-    logits = softmax_operand(operand.node, builder)
-    if operand.labels != (0, 1) or logits is None:
+    if softmax is None or weights.labels[softmax.axis] != 2:
         return None
-    scale, scores = _split_scale(logits)
+    if readers[weights.node] > 1 or readers[softmax.node] > 1:
+        return None
+
+    scale, scores = _split_scale(softmax.operand)
     match scores:
-        case Use(
-            node=Contraction(axes=("S", "S"), factors=(left, right), summed=("D",)) as product, labels=labels
-        ):
+        case Use(node=Contraction(axes=("S", "S"), factors=(left, right), summed=("D",)) as product):
             if not _is_matmul(left, right, product):
                 return None
-            query, key = (left, right) if labels[0] in left.labels else (right, left)
         case _:
             return None
-    head, rows = (1, 2), (0, 2)
-    query = Use(query.node, rows if query.labels[1] == 2 else rows[::-1])
-    key = Use(key.node, head if key.labels[1] == 2 else head[::-1])
-    value = Use(value.node, (1, 2) if value.labels[1] == 1 else (2, 1))
+    # The query has the label that the softmax keeps, the key the one that it runs over.
+    query_label = scores.labels.index(1 - softmax.axis)
+    query, key = (left, right) if query_label in left.labels else (right, left)
+    query = query.relabelled((0, 0, 2))
+    key = key.relabelled((1, 1, 2))
+    value = value.relabelled((0, 2, 1))
     if scale.number < 0:
         # Fused kernels assume a positive scale when they take the maximum: the sign moves into the keys.
-        key = builder.linear([(Coefficient(-1), Use(key.node, (0, 1)))], key.node.axes).relabelled(key.labels)
+        negated = builder.linear([(Coefficient(-1), Use(key.node, (0, 1)))], key.node.axes)
+        key = negated.relabelled(key.labels)
         scale = Coefficient(-scale.number, scale.scales)
     return Attend(node, query, key, value, scale)
 
