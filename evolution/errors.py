@@ -1,0 +1,7 @@
+"""The error of a study."""
+
+from __future__ import annotations
+
+
+class StudyError(ValueError):
+    """A study that cannot be opened, read or continued. The message says why, and what would be right."""

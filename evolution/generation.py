@@ -1,0 +1,40 @@
+"""Random graphs and backbones of a search space."""
+
+from __future__ import annotations
+
+from random import Random
+
+from evolution.growth import Draft, grow
+from evolution.space import SearchSpace
+from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, Layer
+from graphir.ops import SEQ_BY_HEAD
+
+
+def random_graph(rng: Random, space: SearchSpace, name: str = "graph") -> AttentionGraph:
+    """A random graph of ``space``: valid by construction, its size drawn uniformly from the sizes possible.
+
+    Raises:
+        ValueError: where the space holds convolutions only.
+
+    Example:
+        >>> random_graph(Random(0), SearchSpace()) == random_graph(Random(0), SearchSpace())
+        True
+    """
+    if not space.graph_sizes:
+        raise ValueError("the space holds no graph: its conv_probability is 1")
+    draft = Draft()
+    output = grow(rng, draft, SEQ_BY_HEAD, rng.choice(space.graph_sizes), space.operations)
+    return AttentionGraph(draft.nodes, output, name=name)
+
+
+def random_layer(rng: Random, space: SearchSpace) -> Layer:
+    """A convolution with ``space.conv_probability``, else attention with a random graph."""
+    if rng.random() < space.conv_probability:
+        return ConvLayer(rng.choice(space.kernel_sizes))
+    return AttentionLayer(random_graph(rng, space))
+
+
+def random_backbone(rng: Random, space: SearchSpace, name: str = "backbone") -> Backbone:
+    """A backbone of independent random layers."""
+    layers = tuple(random_layer(rng, space) for _ in range(space.layers))
+    return Backbone(layers, space.hidden_size, space.heads, space.ffn_size, name)

@@ -1,0 +1,143 @@
+"""Mutation of graphs and backbones: valid by construction, within the space's bounds, never a no-op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from random import Random
+from typing import Any, NamedTuple
+
+from evolution.candidate import Mutation
+from evolution.edits import GRAPH_MUTATIONS, Surroundings
+from evolution.generation import random_graph
+from evolution.priority import OperationPriority
+from evolution.space import SearchSpace
+from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, Layer
+
+
+def mutate_graph(
+    graph: AttentionGraph, rng: Random, space: SearchSpace, priority: OperationPriority
+) -> tuple[AttentionGraph, Mutation]:
+    """Make one random edit of `GRAPH_MUTATIONS`.
+
+    A graph whose size is out of the space's bounds is not made to leave them further.
+
+    Args:
+        graph: any graph, not only one of the space.
+        rng: source of all draws.
+        space: operations and bounds.
+        priority: of the space's operations.
+
+    Returns:
+        A new graph whose formula differs from that of ``graph``, and what was done.
+
+    Example:
+        >>> plain = AttentionGraph.from_expression("softmax(scale(Q @ K.T)) @ V")
+        >>> space = SearchSpace()
+        >>> priority = OperationPriority.uniform(space.operations)
+        >>> graph, mutation = mutate_graph(plain, Random(1), space, priority)
+        >>> graph == plain
+        False
+    """
+    least, most = min(space.min_nodes, len(graph)), max(space.max_nodes, len(graph))
+    around = Surroundings(rng, space.operations, priority, least, most)
+    for kind in _weighted_order(rng, {name: entry.weight for name, entry in GRAPH_MUTATIONS.items()}):
+        edit = GRAPH_MUTATIONS[kind].edit(graph, around)
+        if edit is not None:
+            mutated = AttentionGraph(edit.nodes, edit.output, name=graph.name)
+            return mutated, Mutation(kind, edit.description, edit.operation)
+    # Not reached: every graph reads an input, and that operand can be rewired to another input.
+    raise RuntimeError(f"no mutation applies to {graph!r}")
+
+
+def mutate_backbone(
+    backbone: Backbone, rng: Random, space: SearchSpace, priority: OperationPriority
+) -> tuple[Backbone, Mutation]:
+    """Change one layer: its kind or kernel size (inter-layer), or the graph inside it (intra-layer).
+
+    Args:
+        backbone: any backbone, not only one of the space.
+        rng: source of all draws.
+        space: what may be put.
+        priority: of the space's operations.
+
+    Returns:
+        A new backbone with one layer changed, and what was done.
+
+    Raises:
+        ValueError: where the space has no change for this backbone.
+    """
+    between = {name: entry.weight for name, entry in LAYER_MUTATIONS.items() if entry.places(backbone, space)}
+    inside = [i for i, layer in enumerate(backbone.layers) if isinstance(layer, AttentionLayer)]
+    if not between and not inside:
+        raise ValueError("the space has no change for this backbone: give it more kernel sizes or attention")
+    if between and (not inside or rng.random() < space.layer_mutation_probability):
+        kind = _weighted_order(rng, between)[0]
+        entry = LAYER_MUTATIONS[kind]
+        position = rng.choice(entry.places(backbone, space))
+        layer, description = entry.change(backbone, position, rng, space)
+        mutation = Mutation(kind, description, layer=position + 1)
+    else:
+        position = rng.choice(inside)
+        old = backbone.layers[position]
+        assert isinstance(old, AttentionLayer)  # inside lists attention layers only
+        graph, mutation = mutate_graph(old.graph, rng, space, priority)
+        layer, mutation = AttentionLayer(graph), replace(mutation, layer=position + 1)
+    layers = (*backbone.layers[:position], layer, *backbone.layers[position + 1 :])
+    return replace(backbone, layers=layers), mutation
+
+
+class LayerMutation(NamedTuple):
+    """An entry of `LAYER_MUTATIONS`: its weight, the positions where it applies, the new layer there."""
+
+    weight: float
+    places: Callable[[Backbone, SearchSpace], list[int]]
+    change: Callable[[Backbone, int, Random, SearchSpace], tuple[Layer, str]]
+
+
+def _kind_places(backbone: Backbone, space: SearchSpace) -> list[int]:
+    possible = {"attention": space.conv_probability > 0, "conv": space.conv_probability < 1}
+    return [i for i, layer in enumerate(backbone.layers) if possible[layer.kind]]
+
+
+def _change_kind(backbone: Backbone, position: int, rng: Random, space: SearchSpace) -> tuple[Layer, str]:
+    """A convolution, or attention with a random graph or that of another layer."""
+    if isinstance(backbone.layers[position], AttentionLayer):
+        size = rng.choice(space.kernel_sizes)
+        return ConvLayer(size), f"attention became convolution of {size}"
+    copied = [i for i, layer in enumerate(backbone.layers) if isinstance(layer, AttentionLayer)]
+    source = rng.choice([None, *copied])
+    if source is None:
+        return AttentionLayer(random_graph(rng, space)), "convolution became attention, a random graph"
+    return backbone.layers[source], f"convolution became attention, the graph of layer {source + 1}"
+
+
+def _other_sizes(layer: Layer, space: SearchSpace) -> list[int]:
+    return [s for s in space.kernel_sizes if isinstance(layer, ConvLayer) and s != layer.kernel_size]
+
+
+def _kernel_places(backbone: Backbone, space: SearchSpace) -> list[int]:
+    return [i for i, layer in enumerate(backbone.layers) if _other_sizes(layer, space)]
+
+
+def _change_kernel(backbone: Backbone, position: int, rng: Random, space: SearchSpace) -> tuple[Layer, str]:
+    size = rng.choice(_other_sizes(backbone.layers[position], space))
+    return ConvLayer(size), f"kernel size became {size}"
+
+
+LAYER_MUTATIONS: dict[str, LayerMutation] = {
+    "kind": LayerMutation(0.5, _kind_places, _change_kind),
+    "kernel_size": LayerMutation(0.5, _kernel_places, _change_kernel),
+}
+"""The mutations between layers (weights: assumed)."""
+
+
+def _weighted_order(rng: Random, weights: Mapping[Any, float]) -> list[Any]:
+    """The keys in random order, heavier ones earlier: repeated weighted draws without putting back."""
+    left = dict(weights)
+    order = []
+    while left:
+        drawn = rng.choices(list(left), list(left.values()))[0]
+        order.append(drawn)
+        del left[drawn]
+    return order

@@ -1,0 +1,111 @@
+"""Which operation to try next: an upper confidence bound per operation, drawn from by softmax.
+
+Gao et al. 2022: ``u_i = mu_i + alpha * sqrt(2 ln N / N_i)``, operations drawn from ``softmax(u)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from evolution.candidate import Candidate
+
+DEFAULT_ALPHA = 1.0
+"""Weight of exploration (assumed)."""
+DEFAULT_TEMPERATURE = 1.0
+"""Softmax temperature; 1 is the paper's plain softmax."""
+
+
+@dataclass(frozen=True)
+class OperationPriority:
+    """The priority of every operation.
+
+    An operation that was never drawn counts as drawn once: the largest bonus that is finite. One that is in
+    no scored candidate takes the largest mean of the others. Both are optimistic, so the unseen is tried.
+
+    Attributes:
+        values: ``u_i`` by operation.
+        temperature: ``u`` is divided by it before the softmax.
+    """
+
+    values: Mapping[str, float]
+    temperature: float = DEFAULT_TEMPERATURE
+
+    @classmethod
+    def uniform(cls, operations: Sequence[str]) -> OperationPriority:
+        """Every operation alike: what the baselines use."""
+        return cls(dict.fromkeys(operations, 0.0))
+
+    @classmethod
+    def from_statistics(
+        cls,
+        operations: Sequence[str],
+        means: Mapping[str, float],
+        draws: Mapping[str, int],
+        alpha: float = DEFAULT_ALPHA,
+        temperature: float = DEFAULT_TEMPERATURE,
+    ) -> OperationPriority:
+        """From mean scores ``mu_i`` and numbers of draws ``N_i``; what is missing was never seen.
+
+        Example:
+            >>> priority = OperationPriority.from_statistics(("neg", "add"), {"neg": 0.5}, {"neg": 4})
+            >>> [round(u, 3) for u in priority.values.values()]
+            [1.333, 2.165]
+        """
+        optimistic = max((means[name] for name in operations if name in means), default=0.0)
+        log_total = math.log(max(1, sum(draws.get(name, 0) for name in operations)))
+        values = {
+            name: means.get(name, optimistic) + alpha * math.sqrt(2 * log_total / max(1, draws.get(name, 0)))
+            for name in operations
+        }
+        return cls(values, temperature)
+
+    @classmethod
+    def from_candidates(
+        cls,
+        candidates: Iterable[Candidate],
+        operations: Sequence[str],
+        alpha: float = DEFAULT_ALPHA,
+        temperature: float = DEFAULT_TEMPERATURE,
+    ) -> OperationPriority:
+        """From a history: ``mu_i`` is the mean score of the candidates that contain operation i.
+
+        Candidates that failed have no score and count only as draws.
+        """
+        counts: Counter[str] = Counter()
+        draws: Counter[str] = Counter()
+        totals: dict[str, float] = {}
+        for candidate in candidates:
+            if candidate.mutation is not None and candidate.mutation.operation is not None:
+                draws[candidate.mutation.operation] += 1
+            if candidate.score is not None:
+                for name in candidate.operations:
+                    counts[name] += 1
+                    totals[name] = totals.get(name, 0.0) + candidate.score
+        means = {name: totals[name] / counts[name] for name in counts}
+        return cls.from_statistics(operations, means, draws, alpha, temperature)
+
+    def probabilities(self, fitting: Sequence[str] | None = None) -> dict[str, float]:
+        """``softmax(u / temperature)`` over the operations in ``fitting``, by default over all."""
+        names = list(self.values if fitting is None else fitting)
+        if not names:
+            return {}
+        scaled = [self.values[name] / self.temperature for name in names]
+        top = max(scaled)
+        weights = [math.exp(u - top) for u in scaled]
+        total = sum(weights)
+        return {name: weight / total for name, weight in zip(names, weights, strict=True)}
+
+    def draw(self, rng: Random, fitting: Sequence[str]) -> str:
+        """One of ``fitting``, drawn from the softmax over them.
+
+        Raises:
+            ValueError: where ``fitting`` is empty.
+        """
+        if not fitting:
+            raise ValueError("no operation fits: give at least one to draw from")
+        chances = self.probabilities(fitting)
+        return rng.choices(list(chances), list(chances.values()))[0]

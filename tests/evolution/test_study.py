@@ -1,0 +1,199 @@
+"""Studies: what they keep, who may write, and what they refuse."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from random import Random
+
+import pytest
+
+from evolution import Candidate, Mutation, SearchSpace, Study, StudyError, random_backbone
+
+SPACE = SearchSpace(layers=2, hidden_size=16, heads=2, ffn_size=16)
+
+
+def candidate(index: int, score: float | None = None, **fields) -> Candidate:
+    backbone = random_backbone(Random(index), SPACE, name=f"candidate-{index}")
+    status = "failed" if score is None else "ok"
+    reason = "MemoryError: test" if score is None else None
+    return Candidate(
+        index,
+        backbone,
+        f"hash{index}",
+        f"print{index}",
+        index,
+        status=status,
+        score=score,
+        reason=reason,
+        **fields,
+    )
+
+
+@pytest.fixture
+def study(tmp_path):
+    with Study.create(tmp_path / "study.db", {"corpus": "text", "seed": 3}) as opened:
+        yield opened
+
+
+def test_what_was_added_is_read_back_by_another_opening(study, tmp_path):
+    added = [
+        candidate(0, 0.25, metrics={"loss": 2.5}, seconds=1.5),
+        candidate(1),
+        candidate(2, -1.0, parent=0, mutation=Mutation("insert", "neg inserted", "neg", 2)),
+    ]
+    for entry in added:
+        study.add(entry)
+    study.close()
+    with Study.open(tmp_path / "study.db") as again:
+        assert again.candidates() == added
+        assert again.candidates(start=2) == added[2:]
+        assert len(again) == 3
+        assert again.config == {"corpus": "text", "seed": 3}
+        assert again.draws() == {"neg": 1}
+        assert [c.index for c in again.failures()] == [1]
+        assert [c.backbone.name for c in again.candidates()] == ["candidate-0", "candidate-1", "candidate-2"]
+
+
+def test_ranking_is_by_score_then_age_and_leaves_failures_out(study):
+    for index, score in enumerate([0.5, None, 0.9, 0.5, 0.1]):
+        study.add(candidate(index, score))
+    assert [c.index for c in study.ranked()] == [2, 0, 3, 4]
+    assert [c.index for c in study.best(2)] == [2, 0]
+
+
+def test_a_metric_that_is_not_finite_does_not_harm(study):
+    study.add(candidate(0, 0.5, metrics={"loss": math.inf, "accuracy": 0.5}))
+    metrics = study.candidates()[0].metrics
+    assert math.isnan(metrics["loss"])
+    assert metrics["accuracy"] == 0.5
+
+
+def test_candidates_are_added_in_order_and_evaluated(study):
+    with pytest.raises(StudyError, match="out of order: the next is 0"):
+        study.add(candidate(1, 0.5))
+    with pytest.raises(StudyError, match="not evaluated"):
+        study.add(Candidate(0, random_backbone(Random(0), SPACE), "h", "f", 0))
+    assert len(study) == 0
+
+
+def test_a_study_can_be_read_while_it_is_written(study, tmp_path):
+    study.add(candidate(0, 0.5))
+    with Study.open(tmp_path / "study.db", readonly=True) as reader:
+        assert len(reader) == 1
+        study.add(candidate(1, 0.6))
+        assert [c.score for c in reader.ranked()] == [0.6, 0.5]
+        with pytest.raises(StudyError, match="open for reading only"):
+            reader.add(candidate(2, 0.7))
+
+
+def test_a_finished_study_can_be_read(study, tmp_path):
+    study.add(candidate(0, 0.5))
+    study.close()
+    before = {path.name for path in tmp_path.iterdir()}
+    with Study.open(tmp_path / "study.db", readonly=True) as reader:
+        assert reader.best()[0].score == 0.5
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_second_writer_is_refused_until_the_first_is_done(study, tmp_path):
+    with pytest.raises(StudyError, match="being written by another search"):
+        Study.open(tmp_path / "study.db")
+    study.close()
+    Study.open(tmp_path / "study.db").close()
+
+
+def test_a_setting_may_not_change(study):
+    study.settle("search", {"seed": 1, "space": {"layers": 2}})
+    study.settle("search", {"space": {"layers": 2}, "seed": 1})
+    with pytest.raises(StudyError, match=r"another search \(seed: 1, now 2\)"):
+        study.settle("search", {"seed": 2, "space": {"layers": 2}})
+
+
+def test_creating_refuses_what_exists_and_what_does_not_fit(tmp_path):
+    (tmp_path / "there.db").write_text("mine")
+    with pytest.raises(StudyError, match="exists already"):
+        Study.create(tmp_path / "there.db")
+    assert (tmp_path / "there.db").read_text() == "mine"
+    with pytest.raises(StudyError, match=r"folder .* does not exist"):
+        Study.create(tmp_path / "nowhere" / "study.db")
+    with pytest.raises(StudyError, match="does not fit JSON"):
+        Study.create(tmp_path / "study.db", {"value": object()})
+    assert [path.name for path in tmp_path.iterdir()] == ["there.db"]
+
+
+def changed(path, *statements):
+    """Write to a closed study as a stranger would."""
+    connection = sqlite3.connect(path)
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("readonly", [True, False])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a study"),
+        (b"score,name\n1,2\n" * 100, "cannot be read as a study: file is not a database"),
+        (None, "there is no study at"),
+    ],
+)
+def test_a_file_that_is_no_study_is_refused(tmp_path, content, message, readonly):
+    path = tmp_path / "study.db"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StudyError, match=message):
+        Study.open(path, readonly=readonly)
+    assert not path.exists() or path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("PRAGMA user_version = 9", "a study of version 9: this program reads version 1"),
+        ("PRAGMA application_id = 1", "an SQLite file but not a study"),
+        ("CREATE VIEW more AS SELECT 1", "other tables than a study"),
+        (
+            "CREATE TRIGGER t AFTER INSERT ON candidates BEGIN DELETE FROM candidates; END",
+            "other tables than a study",
+        ),
+        ("DROP TABLE draws", "other tables than a study"),
+    ],
+)
+def test_a_database_that_is_no_study_of_this_version_is_refused(study, tmp_path, statement, message):
+    study.close()
+    changed(tmp_path / "study.db", statement)
+    with pytest.raises(StudyError, match=message):
+        Study.open(tmp_path / "study.db")
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("UPDATE candidates SET backbone = '{}'", "candidate 0 .* unknown format"),
+        ("UPDATE candidates SET backbone = '['", "candidate 0 of the study cannot be read"),
+        (
+            "UPDATE candidates SET backbone = replace(backbone, 'opnas.graph/1', 'x'), metrics = '[]'",
+            "candidate 0 .* metrics are not an object",
+        ),
+        ('UPDATE candidates SET metrics = \'{"a": "b"}\'', "candidate 0 .* could not convert"),
+        ("UPDATE candidates SET score = NULL", "candidate 0 .* status 'ok' with score None"),
+        ("UPDATE candidates SET score = 9e999", "candidate 0 .* status 'ok' with score inf"),
+        ("UPDATE candidates SET parent = 0", "candidate 0 .* the parent 0 does not come before it"),
+        ("UPDATE candidates SET mutation = '{\"kind\": 1}'", "candidate 0 .* a mutation is an object"),
+        ("UPDATE candidates SET number = 5", "candidate 0 of the study is missing"),
+        ("UPDATE candidates SET reason = replace(hex(zeroblob(1000000)), '0', 'x')", "too big"),
+        (
+            "UPDATE candidates SET backbone = replace(hex(zeroblob(200000)), '0', '[')",
+            "candidate 0 of the study cannot be read",
+        ),
+    ],
+)
+def test_a_candidate_that_was_tampered_with_is_refused_by_number(study, tmp_path, statement, message):
+    study.add(candidate(0, 0.5))
+    study.close()
+    changed(tmp_path / "study.db", statement)
+    with Study.open(tmp_path / "study.db") as opened, pytest.raises(StudyError, match=message):
+        opened.candidates()
