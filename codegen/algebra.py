@@ -53,15 +53,8 @@ class Builder:
         """The sum of ``terms``; flattened, with equal values added up."""
         total: dict[tuple[Use, int], int] = {}
         for outer, use in terms:
-            inner = (
-                use.node.terms
-                if isinstance(use.node, Linear)
-                else ((ONE, Use(use.node, _identity(use.node.axes))),)
-            )
-            for coefficient, operand in inner:
-                number, scales = outer * coefficient
-                key = (operand.relabelled(use.labels), scales)
-                total[key] = total.get(key, 0) + number
+            for (number, scales), operand in flat_terms(outer, use):
+                total[operand, scales] = total.get((operand, scales), 0) + number
         flat = tuple((Coefficient(number, scales), use) for (use, scales), number in total.items() if number)
         if len(flat) == 1 and flat[0][0] == ONE and len(flat[0][1].labels) == len(axes):
             return flat[0][1]
@@ -79,7 +72,10 @@ class Builder:
         flat: list[Use] = []
         for index, factor in enumerate(factors):
             scalar, use = _split_scalar(factor)
-            coefficient *= scalar
+            if (coefficient * scalar).moderate:
+                coefficient *= scalar
+            else:
+                use = factor
             room = MAX_FACTORS - len(flat) - (len(factors) - index - 1)
             if isinstance(use.node, Contraction) and _worth_flattening(use.node, room):
                 inner, rank = use.node, len(use.node.axes)
@@ -142,6 +138,15 @@ class Builder:
 def transpose(use: Use) -> Use:
     """The transposed matrix: only the labels change places."""
     return use.relabelled((1, 0))
+
+
+def flat_terms(outer: Coefficient, use: Use) -> list[Term]:
+    """``outer * use`` as terms of a sum: those of ``use`` where it is a sum itself."""
+    if isinstance(use.node, Linear):
+        terms = [(outer * inner, operand.relabelled(use.labels)) for inner, operand in use.node.terms]
+        if all(coefficient.moderate for coefficient, _ in terms):
+            return terms
+    return [(outer, use)]
 
 
 def _identity(axes: Axes) -> tuple[int, ...]:

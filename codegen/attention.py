@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from codegen.algebra import Builder
 from codegen.contract import order_contractions
@@ -122,23 +122,27 @@ def torch_program(graph: AttentionGraph, name: str) -> tuple[TorchProgram, Plan]
 
 
 def _check_inputs(used: tuple[str, ...], given: dict[str, torch.Tensor | None]) -> tuple[int, ...]:
+    import torch
+
     shape: tuple[int, ...] | None = None
+    dtype: torch.dtype | None = None
     for name in used:
         tensor = given[name]
         if tensor is None:
             raise ValueError(
                 f"the graph uses {name}: pass a tensor [B, H, S, D] for {name.lower()}, not None"
             )
-        if tensor.dim() != 4 or not tensor.is_floating_point():
+        if not isinstance(tensor, torch.Tensor) or tensor.dim() != 4 or not tensor.is_floating_point():
             raise ValueError(
-                f"{name.lower()} must be a floating-point tensor [B, H, S, D], "
-                f"not {tensor.dtype} {list(tensor.shape)}"
+                f"{name.lower()} must be a floating-point tensor [B, H, S, D], not {_described(tensor)}"
             )
         if shape is not None and tuple(tensor.shape) != shape:
             raise ValueError(
                 f"q, k and v must have one shape: {name.lower()} is {list(tensor.shape)}, not {list(shape)}"
             )
-        shape = tuple(tensor.shape)
+        if dtype is not None and tensor.dtype != dtype:
+            raise ValueError(f"q, k and v must have one dtype: {name.lower()} is {tensor.dtype}, not {dtype}")
+        shape, dtype = tuple(tensor.shape), tensor.dtype
     if shape is None:
         raise ValueError("the graph uses no input")
     return shape
@@ -150,8 +154,15 @@ def _check_mask(key_mask: torch.Tensor | None, shape: tuple[int, ...]) -> None:
     import torch
 
     wanted = (shape[0], shape[2])
-    if key_mask.dtype != torch.bool or tuple(key_mask.shape) != wanted:
+    fits = isinstance(key_mask, torch.Tensor) and key_mask.dtype == torch.bool
+    if not fits or tuple(key_mask.shape) != wanted:
         raise ValueError(
-            f"key_mask must be bool [B, S] = {list(wanted)}, True = real token, "
-            f"not {key_mask.dtype} {list(key_mask.shape)}"
+            f"key_mask must be bool [B, S] = {list(wanted)}, True = real token, not {_described(key_mask)}"
         )
+
+
+def _described(value: Any) -> str:
+    """A tensor's type and shape, or what else stands in its place, for error messages."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype} {list(value.shape)}"
+    return type(value).__name__

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def backbone_source(
-    backbone: Backbone, vocab_size: int = 30_522, max_positions: int = 512, dropout: float = 0.1
+    backbone: Backbone,
+    vocab_size: int = 30_522,
+    max_positions: int = 512,
+    dropout: float = 0.1,
+    loader: bool = False,
 ) -> str:
     """The text of a Python file that defines ``Model``, a masked language model, and imports only torch.
 
@@ -25,6 +29,7 @@ def backbone_source(
         vocab_size: number of token ids.
         max_positions: longest sequence in tokens.
         dropout: probability for embeddings, softmaxes and residual branches in training.
+        loader: also write a function ``load`` that reads ``model.safetensors`` beside the file.
 
     Raises:
         ValueError: for sizes below 1 or a probability outside [0, 1).
@@ -58,6 +63,7 @@ def backbone_source(
         vocab_size=vocab_size,
         max_positions=max_positions,
         dropout=float(dropout),
+        loader=loader,
     )
 
 

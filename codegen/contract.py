@@ -64,6 +64,10 @@ class _Tree:
 
 def _cheapest_tree(factors: tuple[Use, ...], axes: Axes, summed: Axes, builder: Builder) -> Use:
     kinds = (*axes, *summed)
+    if len(factors) == 2 and all(
+        label in use.labels for use in factors for label in range(len(axes), len(kinds))
+    ):
+        return builder.product(factors, axes, summed)
     frame = frozenset(range(len(axes)))
     labels_of = [frozenset(use.labels) for use in factors]
 
@@ -96,6 +100,9 @@ def _cheapest_tree(factors: tuple[Use, ...], axes: Axes, summed: Axes, builder: 
                 one, two = best(left), best(right)
                 if one is not None and two is not None:
                     traffic = size(one.labels) + size(two.labels) + size(result)
+                    if len(one.labels) < len(result) > len(two.labels):
+                        # Row factors scale a matrix: their outer product is one more, and overflows in 16 bits.
+                        traffic += size(result)
                     cost = one.cost + two.cost + size(one.labels | two.labels) + _TRAFFIC * traffic
                     if found is None or cost < found.cost:
                         found = _Tree(cost, result, parts=(two, one))

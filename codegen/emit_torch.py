@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from codegen.expr import AXIS_SEQ, Coefficient, Expr, Use
+from codegen.lines import assignment
 from codegen.pointwise import FUNCTIONS
 from codegen.torch_steps import (
     MATRIX,
@@ -30,6 +31,8 @@ from codegen.torch_steps import (
 from graphir import AttentionGraph
 
 _INLINE_CHARS = 48
+_OPERAND_CHARS = 60
+"""Operands of one call are named first where together they are longer, so that its line stays readable."""
 
 
 class Mask(NamedTuple):
@@ -39,6 +42,9 @@ class Mask(NamedTuple):
     view: str
     comment: str
 
+
+_SEQ_MASKS = {(1, 0): "tokens", (2, 0): "rows", (2, 1): "columns"}
+"""The mask of an ``S`` axis, by the number of dimensions behind ``[B, H]`` and the place among them."""
 
 _MASKS = {
     "rows": Mask("rows", ":, None, :, None", "  # [B, 1, S, 1]"),
@@ -80,7 +86,7 @@ def write_program(
 ) -> TorchProgram:
     """The steps as the lines of a function called ``name``."""
     given = next((step.name for step in steps if isinstance(step, Given)), graph.inputs[0])
-    writer = _Writer(steps, given.lower())
+    writer = _Writer(steps, [name.lower() for name in graph.inputs], given.lower())
     result = writer.finish(root)
     return TorchProgram(
         name=name,
@@ -98,6 +104,7 @@ class _Writer:
     """Writes steps in order; remembers the source and the known zeros of every value."""
 
     steps: list[Step]
+    inputs: list[str]
     any_input: str
     lines: list[str] = field(default_factory=list)
     masks: set[str] = field(default_factory=set)
@@ -113,6 +120,10 @@ class _Writer:
             if isinstance(step, Attend)
             for use, role in ((step.value, "value"), (step.key, "key"), (step.query, "query"))
         }
+        # Inputs that cancel out, such as K in Q + (K - K): they are added as zero, so that their gradient is
+        # zero and not None.
+        given = {step.name.lower() for step in self.steps if isinstance(step, Given)}
+        self.vanished = [name for name in self.inputs if name not in {*given, self.any_input}]
         self.readers = Counter(use.node for step in self.steps for use in reads(step))
         self.names: Counter[str] = Counter(["q", "k", "v", "scale", "rows", "columns", "tokens"])
         if any(c.scales for step in self.steps for c in _coefficients(step)):
@@ -122,7 +133,10 @@ class _Writer:
 
     def finish(self, root: Use) -> str:
         """The result; rows at padded positions are zero and pass no gradient on."""
-        return self.filled(self.read(root, (0, 1)), "rows", "0.0").source
+        text = self.read(root, (0, 1))
+        for name in self.vanished:
+            text = _Text(f"{text.source} + 0.0 * {name}", atom=False)
+        return self.filled(text, "rows", "0.0").source
 
     # -- one step
 
@@ -138,9 +152,7 @@ class _Writer:
         if isinstance(step, Given) or (isinstance(step, Apply) and step.function == "dropout") or inline:
             self.texts[step.node] = text
             return
-        name = self.fresh(self.roles.get(step.node) or _variable(step))
-        self.lines.append(f"{name} = {text.source}")
-        self.texts[step.node] = _Text(name)
+        self.texts[step.node] = self.named(text, self.roles.get(step.node) or _variable(step))
 
     def expression(self, step: Step) -> tuple[_Text, frozenset[int]]:
         """The source of a step and the ``S`` axes at whose padded positions its value is zero."""
@@ -150,13 +162,17 @@ class _Writer:
                 self.lines.append(f"{variable} = {self.filled(_Text(variable), 'rows', '0.0').source}")
                 return _Text(variable), frozenset({0})
             case Apply(function="dropout", operand=operand):
-                name = self.named(self.texts[operand.node], "weights")
+                name = self.texts[operand.node].source
                 self.lines += ["if dropout_p > 0.0:", f"    {name} = F.dropout({name}, dropout_p)"]
                 return _Text(name), self.zeros[operand.node]
             case Apply(node=node, function=function, operand=operand):
                 rule = FUNCTIONS[function]
                 keeps = self.zero_labels(operand) if rule.keeps_zero else frozenset()
                 text = self.read(operand, tuple(range(len(node.axes))))
+                if rule.explodes:
+                    # An overflow at padded positions would meet a zero later, and inf * 0 is NaN.
+                    for label in sorted(_seq_labels(node.axes) - self.zero_labels(operand)):
+                        text = self.filled(text, _SEQ_MASKS[len(node.axes), label], "0.0")
                 return _Text(rule.torch.format(x=text.source if "({x}" in rule.torch else text)), keeps
             case Combine(node=node, terms=terms):
                 zeros = _seq_labels(node.axes).intersection(*(self.zero_labels(use) for _, use in terms))
@@ -164,19 +180,20 @@ class _Writer:
             case Softmax():
                 return self.softmax(step)
             case Matmul(node=node, left=left, right=right, summed=summed):
-                one, two = self.masked_pair((left, (0, 2)), (right, (2, 1)), summed)
+                one, two = self.shortened(self.masked_pair((left, (0, 2)), (right, (2, 1)), summed))
                 zeros = self.zero_labels(left) | self.zero_labels(right)
                 return _Text(f"{one} @ {two}", atom=False), zeros & _seq_labels(node.axes)
             case Product(node=node, factors=factors, summed=summed):
                 return self.product(node, factors, summed)
             case Distances(left=left, right=right, summed=summed):
                 self.needed.add("distances")
-                one, two = (
+                texts = [
                     self.filled(text, "columns", "0.0")
                     if summed == AXIS_SEQ and 2 not in self.zero_labels(use)
                     else text
                     for use, text in ((left, self.read(left, (0, 2))), (right, self.read(right, (1, 2))))
-                )
+                ]
+                one, two = self.shortened(texts)
                 return _Text(f"_distances({one.source}, {two.source})"), frozenset()
             case Count():
                 self.needed.add("count")
@@ -194,7 +211,12 @@ class _Writer:
             operand = str(self.read(use, tuple(range(rank))))
             scalar = _scalar(Coefficient(abs(coefficient.number), coefficient.scales))
             term = f"{scalar} * {operand}" if scalar else operand
-            source += f" {sign} {term}" if source else (f"-{term}" if sign == "-" else term)
+            if source:
+                source += f" {sign} {term}"
+            elif sign == "-":
+                source = f"-({scalar}) * {operand}" if "**" in scalar else f"-{term}"
+            else:
+                source = term
         return _Text(source, atom=False)
 
     def zero(self, node: Expr) -> _Text:
@@ -211,7 +233,7 @@ class _Writer:
         dim = f"dim={step.axis - 2}"
         if step.node.axes[step.axis] != AXIS_SEQ:
             return _Text(f"torch.softmax({logits.source}, {dim})"), frozenset()
-        named = _Text(self.named(logits, "scores" if step.node.axes == SCORES else "logits"))
+        named = self.named(logits, "scores" if step.node.axes == SCORES else "logits")
         lowest = f"torch.finfo({named}.dtype).min"
         masked = self.filled(named, ("rows", "columns")[step.axis], lowest)
         return _Text(f"torch.softmax({masked.source}, {dim})"), frozenset({step.axis})
@@ -226,8 +248,8 @@ class _Writer:
         for label, axis in enumerate(summed, rank):
             if axis == AXIS_SEQ and label not in zeros:
                 position = next(n for n, use in enumerate(factors) if label in use.labels)
-                mask = {(1, 0): "tokens", (2, 0): "rows", (2, 1): "columns"}[len(labels), label]
-                texts[position] = self.filled(texts[position], mask, "0.0")
+                texts[position] = self.filled(texts[position], _SEQ_MASKS[len(labels), label], "0.0")
+        texts = self.shortened(texts)
         if summed:
             self.needed.add("wide")
             body = " * ".join(f"_wide({text.source})" for text in texts)
@@ -235,10 +257,9 @@ class _Writer:
             dims = "-1" if len(summed) == 1 else "(-2, -1)"
             return _Text(f"{body}.sum({dims})"), zeros & _seq_labels(node.axes)
         source = " * ".join(map(str, texts))
-        widest = max(range(len(factors)), key=lambda n: len(factors[n].labels))
         if any(len(use.labels) < rank for use in factors) and rank == 2:
-            # Row factors are kept in float32; the product has the type of the matrix.
-            return _Text(f"({source}).to({texts[widest]}.dtype)"), zeros & _seq_labels(node.axes)
+            # Row factors are kept in float32; a matrix has the type of the inputs.
+            return _Text(f"({source}).to({self.any_input}.dtype)"), zeros & _seq_labels(node.axes)
         return _Text(source, atom=False), zeros & _seq_labels(node.axes)
 
     def attend(self, step: Attend) -> _Text:
@@ -249,7 +270,7 @@ class _Writer:
         )
         self.masks.add("columns")
         operands = [self.named(query, "query"), self.named(key, "key"), self.named(value, "value")]
-        arguments = [*operands, "attn_mask=columns", "dropout_p=dropout_p"]
+        arguments = [*map(str, operands), "attn_mask=columns", "dropout_p=dropout_p"]
         if step.scale != Coefficient(1, 1):
             arguments.append(f"scale={_scalar(step.scale) or '1.0'}")
         return _Text(f"F.scaled_dot_product_attention({', '.join(arguments)})")
@@ -293,12 +314,19 @@ class _Writer:
         """The labels of ``use`` along which padded positions are zero."""
         return frozenset(use.labels[axis] for axis in self.zeros[use.node])
 
-    def named(self, text: _Text, name: str) -> str:
+    def shortened(self, texts: list[_Text]) -> list[_Text]:
+        """The operands of one call, named first where they are long."""
+        if sum(len(text.source) for text in texts) <= _OPERAND_CHARS:
+            return texts
+        return [self.named(text, "operand") for text in texts]
+
+    def named(self, text: _Text, stem: str) -> _Text:
+        """The value as a variable; a new one unless it is one already."""
         if text.source.isidentifier():
-            return text.source
-        name = self.fresh(name)
-        self.lines.append(f"{name} = {text.source}")
-        return name
+            return text
+        name = self.fresh(stem)
+        self.lines += assignment(name, text.source)
+        return _Text(name)
 
     def fresh(self, stem: str) -> str:
         self.names[stem] += 1

@@ -17,6 +17,10 @@ AXIS_HEAD = "D"
 
 Axes = tuple[str, ...]
 
+MAX_NUMBER = 2**31
+MAX_SCALES = 16
+"""Scalars beyond these stay where the graph has them."""
+
 
 class Use(NamedTuple):
     """A node read with labels: ``labels[n]`` is the label of the node's axis ``n``."""
@@ -39,6 +43,11 @@ class Coefficient(NamedTuple):
         if not isinstance(other, Coefficient):
             return NotImplemented
         return Coefficient(self.number * other.number, self.scales + other.scales)
+
+    @property
+    def moderate(self) -> bool:
+        """Whether it may move through products: repeated squaring would double the digits each time."""
+        return abs(self.number) <= MAX_NUMBER and self.scales <= MAX_SCALES
 
 
 ONE = Coefficient()

@@ -23,11 +23,13 @@ class Function:
         torch: PyTorch source with ``{x}`` for the operand.
         numpy: the same for the dense evaluator.
         keeps_zero: whether f(0) = 0.
+        explodes: whether it can overflow on moderate operands, such as those that padding leaves behind.
     """
 
     torch: str
     numpy: Callable[[Array], Array]
     keeps_zero: bool = False
+    explodes: bool = False
 
 
 FUNCTIONS: dict[str, Function] = {
@@ -36,7 +38,7 @@ FUNCTIONS: dict[str, Function] = {
     "relu": Function("F.relu({x})", lambda x: np.maximum(x, 0), keeps_zero=True),
     "sigmoid": Function("torch.sigmoid({x})", lambda x: np.exp(-np.logaddexp(0.0, -x))),
     "tanh": Function("torch.tanh({x})", np.tanh, keeps_zero=True),
-    "exp": Function("torch.exp({x})", np.exp),
+    "exp": Function("torch.exp({x})", np.exp, explodes=True),
     "abs": Function("torch.abs({x})", np.abs, keeps_zero=True),
     # 1 / |x| from |x|^2, clamped as cosine_similarity means it.
     "inverse_norm": Function(
@@ -45,7 +47,7 @@ FUNCTIONS: dict[str, Function] = {
     # 1 / sqrt(mean square + eps), as rms_norm means it.
     "inverse_root": Function(f"({{x}} + {RMS_NORM_EPS}).rsqrt()", lambda x: 1 / np.sqrt(x + RMS_NORM_EPS)),
     # One over a count of tokens; an empty sequence counts as one.
-    "inverse_count": Function("1.0 / {x}", lambda x: 1 / np.maximum(x, 1)),
+    "inverse_count": Function("torch.reciprocal({x})", lambda x: 1 / np.maximum(x, 1)),
     # Attention dropout: an identity unless dropout_p > 0. Equal softmaxes share one mask.
     "dropout": Function("F.dropout({x}, dropout_p)", lambda x: x, keeps_zero=True),
 }

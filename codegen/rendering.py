@@ -34,7 +34,7 @@ def load_source(source: str, stem: str) -> ModuleType:
 
 def wrap_docstring(text: str, width: int = 100, indent: int = 4) -> str:
     """``text`` wrapped as the first paragraph of a docstring that is indented by ``indent``."""
-    lines = textwrap.wrap(text, width - indent, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(" ".join(text.split()), width - indent, break_long_words=False, break_on_hyphens=False)
     return f"\n{' ' * indent}".join(lines)
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from codegen.algebra import Builder
+from codegen.algebra import Builder, flat_terms
 from codegen.expr import (
     AXIS_HEAD,
     AXIS_SEQ,
@@ -129,11 +129,9 @@ def select_steps(root: Use, builder: Builder) -> list[Step]:
 
     ``root`` must be ordered into pairwise contractions.
     """
-    plain = _closure(root.node, lambda node: _plain_step(node, builder))
+    plain = _closure(root.node, _plain_step)
     readers = Counter(use.node for step in plain for use in reads(step))
-    steps = _closure(
-        root.node, lambda node: _match_attention(node, builder, readers) or _plain_step(node, builder)
-    )
+    steps = _closure(root.node, lambda node: _match_attention(node, builder, readers) or _plain_step(node))
     return sorted(steps, key=lambda step: "QKV".index(step.name) if isinstance(step, Given) else len("QKV"))
 
 
@@ -153,12 +151,12 @@ def _closure(root: Expr, step_of: Callable[[Expr], Step]) -> list[Step]:
     return list(steps.values())
 
 
-def _plain_step(node: Expr, builder: Builder) -> Step:
+def _plain_step(node: Expr) -> Step:
     match node:
         case Input(name=name):
             return Given(node, name)
         case Pointwise(function=function, operand=operand):
-            return softmax_step(node, builder) or Apply(node, function, operand)
+            return softmax_step(node) or Apply(node, function, operand)
         case Linear(terms=terms):
             return Combine(node, terms)
         case Distance(left=left, right=right, summed=summed):
@@ -180,7 +178,7 @@ def _is_matmul(one: Use, two: Use, node: Contraction) -> bool:
     }
 
 
-def softmax_step(node: Expr, builder: Builder) -> Softmax | None:
+def softmax_step(node: Expr) -> Softmax | None:
     """The softmax that ``node`` is, as ``exp(x - logsumexp(x))``, or None."""
     match node:
         case Pointwise(function="exp", operand=Use(node=Linear(axes=axes, terms=terms))) if len(axes) == 2:
@@ -188,9 +186,10 @@ def softmax_step(node: Expr, builder: Builder) -> Softmax | None:
                 if coefficient != Coefficient(-1) or not isinstance(use.node, LogSumExp):
                     continue
                 kept = use.labels[0]
-                rest = builder.linear(terms[:position] + terms[position + 1 :], axes)
-                if rest == use.node.operand.relabelled((kept, 1 - kept)):
-                    return Softmax(node, rest, axis=1 - kept)
+                logits = use.node.operand.relabelled((kept, 1 - kept))
+                # As sets: a sum and its mirror image may order their terms, and so be laid out, differently.
+                if {*terms[:position], *terms[position + 1 :]} == set(flat_terms(ONE, logits)):
+                    return Softmax(node, logits, axis=1 - kept)
     return None
 
 
@@ -203,7 +202,7 @@ def _match_attention(node: Expr, builder: Builder, readers: Counter[Expr]) -> At
             return None
     match weights.node:
         case Pointwise(function="dropout", operand=operand):
-            softmax = softmax_step(operand.node, builder)
+            softmax = softmax_step(operand.node)
         case _:
             return None
     if softmax is None or weights.labels[softmax.axis] != 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +12,7 @@ import networkx as nx
 from graphir.errors import GraphError
 from graphir.files import read_json, require_format, require_keys, write_json
 from graphir.graph import AttentionGraph
-from graphir.validation import check_name
+from graphir.validation import check_name, excerpt
 
 if TYPE_CHECKING:
     from graphir.cost import Cost
@@ -30,7 +30,7 @@ class ConvLayer:
     """A lightweight convolution over the sequence, ``kernel_size`` tokens wide (odd)."""
 
     kernel_size: int
-    kind: Literal["conv"] = "conv"
+    kind: Literal["conv"] = field(default="conv", init=False)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class AttentionLayer:
     """An attention structure, applied per head and followed by a linear map."""
 
     graph: AttentionGraph
-    kind: Literal["attention"] = "attention"
+    kind: Literal["attention"] = field(default="attention", init=False)
 
 
 Layer = ConvLayer | AttentionLayer
@@ -96,10 +96,30 @@ class Backbone:
 
     @cached_property
     def nx(self) -> nx.DiGraph:
-        """All layers as one frozen `networkx.DiGraph`; node names are prefixed ``layer<number>/``."""
-        from graphir.drawing import backbone_nx
+        """All layers as one frozen `networkx.DiGraph`.
 
-        return backbone_nx(self)
+        Names are prefixed ``layer<number>/``; nodes carry ``layer`` and what `AttentionGraph.nx` gives them,
+        a convolution is one node with ``op="conv"`` and ``kernel_size``. Edges between layers have no
+        ``operands``: the result of a layer, after its feed-forward block, feeds every input of the next.
+        """
+        graph = nx.DiGraph(name=self.name)
+        previous = ""
+        for number, layer in enumerate(self.layers, 1):
+            prefix = f"layer{number}/"
+            if isinstance(layer, ConvLayer):
+                first, last = [prefix + "conv"], prefix + "conv"
+                graph.add_node(last, op="conv", kernel_size=layer.kernel_size, layer=number)
+            else:
+                first = [prefix + name for name in layer.graph.inputs]
+                last = prefix + layer.graph.output
+                for name, attributes in layer.graph.nx.nodes(data=True):
+                    graph.add_node(prefix + name, layer=number, **attributes)
+                for source, target, attributes in layer.graph.nx.edges(data=True):
+                    graph.add_edge(prefix + source, prefix + target, **attributes)
+            if previous:
+                graph.add_edges_from((previous, name) for name in first)
+            previous = last
+        return nx.freeze(graph)
 
     # -- in and out
 
@@ -163,7 +183,7 @@ class Backbone:
         return summarize_backbone(self)
 
     def cost(self, seq_len: int = 512, batch: int = 1) -> Cost:
-        """Operations, parameters and bytes of a forward pass through all layers, without embeddings and head."""
+        """Operations, parameters and bytes of a forward pass through all layers, without embeddings, head."""
         from graphir.cost import backbone_cost
 
         return backbone_cost(self, seq_len=seq_len, batch=batch)
@@ -176,13 +196,13 @@ class Backbone:
 
     def to_dot(self) -> str:
         """All layers in Graphviz's DOT language, a cluster each."""
-        from graphir.drawing import backbone_to_dot
+        from graphir.markup import backbone_to_dot
 
         return backbone_to_dot(self)
 
     def to_mermaid(self) -> str:
         """All layers as a Mermaid flowchart, a subgraph each."""
-        from graphir.drawing import backbone_to_mermaid
+        from graphir.markup import backbone_to_mermaid
 
         return backbone_to_mermaid(self)
 
@@ -195,7 +215,7 @@ class Backbone:
 
 def _check_size(value: Any, what: str, limit: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
-        raise GraphError(f"{what} must be a whole number from 1 to {limit}, not {str(value)[:40]!r}")
+        raise GraphError(f"{what} must be a whole number from 1 to {limit}, not {excerpt(value)}")
 
 
 def _layer_to_dict(layer: Layer) -> dict[str, Any]:
@@ -214,5 +234,7 @@ def _layer_from_dict(entry: Any, number: int) -> Layer:
         try:
             return AttentionLayer(AttentionGraph.from_dict(entry["graph"]))
         except GraphError as error:
-            raise GraphError(f"layer {number}: {error}", None) from error
-    raise GraphError(f"layer {number}: kind must be 'conv' or 'attention', not {str(kind)[:40]!r}")
+            refused = GraphError(f"layer {number}: {error}")
+            refused.node = error.node
+            raise refused from error
+    raise GraphError(f"layer {number}: kind must be 'conv' or 'attention', not {excerpt(kind)}")

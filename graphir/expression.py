@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from graphir.errors import GraphError
 from graphir.ops import OPERATIONS
@@ -19,9 +19,17 @@ if TYPE_CHECKING:
     from graphir.graph import AttentionGraph, Node
 
 MAX_EXPRESSION_CHARS = 20_000
+_TOO_MANY = f"too many nodes: at most {MAX_NODES} are allowed"
 
 # How tightly a printed form binds, as in Python.
 _SUM, _PRODUCT, _UNARY, _POSTFIX = range(4)
+
+
+class Printed(NamedTuple):
+    """A value as text, and how tightly the text binds."""
+
+    text: str
+    binding: int = _POSTFIX
 
 
 def parse_expression(text: str) -> tuple[list[Node], str]:
@@ -49,6 +57,7 @@ class _Reader:
         self.text = text
         self.nodes: list[Node] = []
         self.names: dict[str, str] = {name: name for name in INPUT_NAMES}
+        self.depth = 0
 
     def read(self, statements: Sequence[ast.stmt | None]) -> tuple[list[Node], str]:
         *assignments, result = statements or [None]
@@ -93,11 +102,16 @@ class _Reader:
     def node(self, op: str, operands: list[ast.expr], tree: ast.expr) -> str:
         from graphir.graph import Node
 
-        inputs = tuple(self.value(operand) for operand in operands)
-        if len(inputs) != OPERATIONS[op].arity:
-            raise self._refuse(tree, f"{op} takes {OPERATIONS[op].arity} operand(s), not {len(inputs)}")
+        if len(operands) != OPERATIONS[op].arity:
+            raise self._refuse(tree, f"{op} takes {OPERATIONS[op].arity} operand(s), not {len(operands)}")
+        # The depth is checked on the way down, before Python's own limit of recursion is reached.
+        self.depth += 1
+        if self.depth > MAX_NODES:
+            raise GraphError(_TOO_MANY)
+        inputs = tuple([self.value(operand) for operand in operands])
+        self.depth -= 1
         if len(self.nodes) >= MAX_NODES:
-            raise GraphError(f"too many nodes: at most {MAX_NODES} are allowed")
+            raise GraphError(_TOO_MANY)
         self.nodes.append(Node(f"n{len(self.nodes)}", op, inputs))
         return self.nodes[-1].id
 
@@ -113,30 +127,44 @@ def text_equation(graph: AttentionGraph) -> str:
         for operand in node.inputs:
             uses[operand] = uses.get(operand, 0) + 1
 
-    printed: dict[str, tuple[str, int]] = {name: (name, _POSTFIX) for name in graph.inputs}
+    printed: dict[str, Printed] = {name: Printed(name) for name in graph.inputs}
     assignments: list[str] = []
     for node in graph.nodes:
-        text, binding = _print_node(node, printed)
+        printed[node.id] = print_node(node.op, [printed[name] for name in node.inputs])
         if uses[node.id] > 1:
-            assignments.append(f"t{len(assignments) + 1} = {text}")
-            text, binding = f"t{len(assignments)}", _POSTFIX
-        printed[node.id] = (text, binding)
-    return "; ".join([*assignments, printed[graph.output][0]])
+            assignments.append(f"t{len(assignments) + 1} = {printed[node.id].text}")
+            printed[node.id] = Printed(f"t{len(assignments)}")
+    return "; ".join([*assignments, printed[graph.output].text])
 
 
-def _print_node(node: Node, printed: dict[str, tuple[str, int]]) -> tuple[str, int]:
+def brief_formula(graph: AttentionGraph, name: str, depth: int = 3) -> str:
+    """The value ``name`` of ``graph``, written out ``depth`` operations deep with ``...`` below."""
+    nodes = {node.id: node for node in graph.nodes}
+
+    def show(value: str, left: int) -> Printed:
+        if value not in nodes:
+            return Printed(value)
+        if left == 0:
+            return Printed("...")
+        return print_node(nodes[value].op, [show(operand, left - 1) for operand in nodes[value].inputs])
+
+    return show(name, depth).text
+
+
+def print_node(op: str, operands: Sequence[Printed]) -> Printed:
+    """An operation on printed operands, in parentheses where Python's precedence asks for them."""
+
     def operand(position: int, at_least: int) -> str:
-        text, binding = printed[node.inputs[position]]
+        text, binding = operands[position]
         return text if binding >= at_least else f"({text})"
 
-    match node.op:
+    match op:
         case "transpose":
-            return f"{operand(0, _POSTFIX)}.T", _POSTFIX
+            return Printed(f"{operand(0, _POSTFIX)}.T")
         case "neg":
-            return f"-{operand(0, _UNARY)}", _UNARY
+            return Printed(f"-{operand(0, _UNARY)}", _UNARY)
         case "matmul":
-            return f"{operand(0, _PRODUCT)} @ {operand(1, _UNARY)}", _PRODUCT
+            return Printed(f"{operand(0, _PRODUCT)} @ {operand(1, _UNARY)}", _PRODUCT)
         case "add":
-            return f"{operand(0, _SUM)} + {operand(1, _PRODUCT)}", _SUM
-    arguments = ", ".join(printed[name][0] for name in node.inputs)
-    return f"{node.op}({arguments})", _POSTFIX
+            return Printed(f"{operand(0, _SUM)} + {operand(1, _PRODUCT)}", _SUM)
+    return Printed(f"{op}({', '.join(text for text, _ in operands)})")

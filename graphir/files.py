@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from graphir.errors import GraphError
+from graphir.validation import excerpt
 
-MAX_FILE_BYTES = 1_000_000
-"""Largest graph or backbone file that is read."""
+MAX_FILE_BYTES = 4_000_000
+"""Largest graph or backbone file that is read; the largest valid backbone is smaller."""
 
 
 def read_json(path: str | Path) -> Any:
     """Parse a small JSON file.
 
     Raises:
-        GraphError: larger than `MAX_FILE_BYTES`, not UTF-8, or not JSON.
+        GraphError: larger than `MAX_FILE_BYTES`, or not JSON.
         OSError: where the file cannot be read.
     """
     path = Path(path)
@@ -36,24 +37,27 @@ def write_json(path: str | Path, data: Any) -> None:
     """Write JSON through a temporary file beside ``path``, so that ``path`` is never half-written."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def require_format(data: Any, expected: str, what: str) -> None:
     """Refuse anything but an object whose ``format`` is ``expected``."""
     if not isinstance(data, dict):
-        raise GraphError(f"a {what} file holds one JSON object, not a {type(data).__name__}")
+        raise GraphError(f"a {what} file holds one JSON object, not {excerpt(data)}")
     found = data.get("format")
     if found != expected:
-        raise GraphError(f"unknown format {str(found)[:60]!r}: this version reads {expected!r}")
+        raise GraphError(f"unknown format {excerpt(found)}: this version reads {expected!r}")
 
 
 def require_keys(data: dict[str, Any], keys: set[str], what: str) -> None:
     """Refuse an object that lacks one of ``keys`` or has others."""
-    missing, unknown = sorted(keys - data.keys()), sorted(data.keys() - keys)
+    missing, unknown = sorted(keys - data.keys()), sorted(data.keys() - keys, key=str)
     if missing:
         raise GraphError(f"the {what} lacks {', '.join(missing)}")
     if unknown:
-        shown = ", ".join(repr(str(key)[:40]) for key in unknown[:5])
+        shown = ", ".join(excerpt(key, 40) for key in unknown[:5])
         raise GraphError(f"the {what} has unknown keys {shown}: only {', '.join(sorted(keys))} are allowed")

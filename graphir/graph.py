@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import networkx as nx
 
 from graphir.errors import GraphError
 from graphir.files import read_json, require_format, require_keys, write_json
 from graphir.ops import ValueType
-from graphir.validation import INPUT_NAMES, check_graph, check_name
+from graphir.validation import INPUT_NAMES, check_graph, check_name, excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +54,12 @@ class AttentionGraph:
         'softmax(scale(Q @ K.T)) @ V'
     """
 
+    nodes: tuple[Node, ...]
+    output: str
+    inputs: tuple[str, ...]
+    name: str
+    _types: dict[str, ValueType]
+
     def __init__(
         self,
         nodes: Iterable[Node],
@@ -61,14 +67,19 @@ class AttentionGraph:
         inputs: Sequence[str] | None = None,
         name: str = "graph",
     ) -> None:
-        self.nodes: tuple[Node, ...] = tuple(nodes)
-        self.output = output
+        nodes = tuple(nodes)
         if inputs is None:
-            used = {output}.union(*(node.inputs for node in self.nodes))
+            used = {output}.union(*(node.inputs for node in nodes))
             inputs = [i for i in INPUT_NAMES if i in used]
-        self.inputs: tuple[str, ...] = tuple(sorted(inputs, key=_input_order))
-        self.name = check_name(name)
-        self._types = check_graph(self.inputs, self.nodes, output)
+        inputs = tuple(sorted(inputs, key=_input_order))
+        types = check_graph(inputs, nodes, output)
+        vars(self).update(nodes=nodes, output=output, inputs=inputs, name=check_name(name), _types=types)
+
+    def __setattr__(self, attribute: str, value: Any) -> NoReturn:
+        raise AttributeError(f"a graph never changes: make a new one instead of setting {attribute!r}")
+
+    def __delattr__(self, attribute: str) -> NoReturn:
+        raise AttributeError(f"a graph never changes: {attribute!r} cannot be deleted")
 
     # -- the graph itself
 
@@ -159,7 +170,7 @@ class AttentionGraph:
         """Read a graph file.
 
         Raises:
-            GraphError: where the file is not a graph of a known version, or is larger than 1 MB.
+            GraphError: where the file is not a graph of a known version, or is larger than 4 MB.
             OSError: where it cannot be read.
         """
         return cls.from_dict(read_json(path))
@@ -208,13 +219,13 @@ class AttentionGraph:
 
     def to_dot(self) -> str:
         """The graph in Graphviz's DOT language."""
-        from graphir.drawing import graph_to_dot
+        from graphir.markup import graph_to_dot
 
         return graph_to_dot(self)
 
     def to_mermaid(self) -> str:
         """The graph as a Mermaid flowchart."""
-        from graphir.drawing import graph_to_mermaid
+        from graphir.markup import graph_to_mermaid
 
         return graph_to_mermaid(self)
 
@@ -235,11 +246,13 @@ def _input_order(name: str) -> tuple[int, str]:
 
 def _node_from_dict(entry: Any) -> Node:
     if not isinstance(entry, dict):
-        raise GraphError(f"every node must be an object with id, op and inputs, not {str(entry)[:60]!r}")
+        raise GraphError(f"every node must be an object with id, op and inputs, not {excerpt(entry)}")
     require_keys(entry, {"id", "op", "inputs"}, "node")
     node_id, op, inputs = entry["id"], entry["op"], entry["inputs"]
-    if not isinstance(node_id, str) or not isinstance(op, str):
-        raise GraphError("'id' and 'op' of a node must be strings", str(node_id)[:60])
+    if not isinstance(node_id, str):
+        raise GraphError(f"the 'id' of a node must be a string, not {excerpt(node_id)}")
+    if not isinstance(op, str):
+        raise GraphError(f"the 'op' of a node must be a string, not {excerpt(op)}", node_id[:60])
     if not isinstance(inputs, list) or not all(isinstance(i, str) for i in inputs):
         raise GraphError("'inputs' of a node must be a list of strings", node_id[:60])
     return Node(node_id, op, tuple(inputs))

@@ -15,6 +15,9 @@ from graphir.graph import AttentionGraph
 from graphir.ops import OPERATIONS, Array
 from graphir.validation import INPUT_NAMES
 
+_ROUNDING = 1e-13
+"""A result below this is the rounding error of a difference that is zero."""
+
 
 def evaluate(
     graph: AttentionGraph,
@@ -79,7 +82,7 @@ def fingerprint(graph: AttentionGraph, digits: int = 8) -> str:
     """A digest of the result on fixed random inputs: equal for graphs that compute the same function.
 
     Two sizes are tried, one with fewer tokens than the head dimension and one with more. Values are rounded
-    to ``digits`` significant digits of the result's scale.
+    to ``digits`` significant digits of the result's scale; a result that is zero but for rounding is zero.
     """
     digest = hashlib.blake2b(digest_size=16)
     for seq_len, head_dim in ((3, 5), (6, 2)):
@@ -88,6 +91,8 @@ def fingerprint(graph: AttentionGraph, digits: int = 8) -> str:
         with np.errstate(over="ignore", invalid="ignore"):
             out = evaluate(graph, q, k, v)
         scale = np.abs(out).max() if np.isfinite(out).all() else 1.0
+        if scale < _ROUNDING:
+            out, scale = np.zeros_like(out), 0.0
         rounded = np.round(out / (scale or 1.0), digits) + 0.0
         digest.update(rounded.tobytes())
         digest.update(f"{scale:.{digits - 2}e}".encode())

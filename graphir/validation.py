@@ -28,10 +28,21 @@ def show_type(value_type: ValueType) -> str:
     return " x ".join(value_type)
 
 
+def excerpt(value: Any, limit: int = 60) -> str:
+    """A value of unknown origin for an error message: short whatever it is."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= limit else value[: limit - 3] + "...")
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**18:
+        return "a huge number"
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)
+    return {"list": "a list", "dict": "an object"}.get(type(value).__name__, type(value).__name__)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """``known`` ordered by likeness to ``word``, as the end of an error message."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.4)
+    close = difflib.get_close_matches(word[:100], known, n=3, cutoff=0.4)
     return f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(known)}"
 
 
@@ -43,7 +54,7 @@ def check_name(name: Any, what: str = "name") -> str:
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise GraphError(
-            f"the {what} {str(name)[:60]!r} is not allowed: use 1 to 80 letters, digits, spaces or "
+            f"the {what} {excerpt(name)} is not allowed: use 1 to 80 letters, digits, spaces or "
             ". _ / + -, beginning with a letter or digit"
         )
     return name
@@ -65,9 +76,10 @@ def check_graph(inputs: Sequence[str], nodes: Sequence[Node], output: str) -> di
     """
     for name in inputs:
         if name not in INPUT_NAMES:
-            raise GraphError(f"unknown input {str(name)[:60]!r}: inputs are Q, K and V")
+            raise GraphError(f"unknown input {excerpt(name)}: inputs are Q, K and V")
     if len(set(inputs)) != len(inputs):
-        raise GraphError(f"inputs {list(inputs)} repeat a name: list each of Q, K, V at most once")
+        repeated = next(name for name in inputs if list(inputs).count(name) > 1)
+        raise GraphError(f"the inputs repeat {repeated}: list each of Q, K, V at most once")
     if len(nodes) > MAX_NODES:
         raise GraphError(f"{len(nodes)} nodes are too many: at most {MAX_NODES} are allowed")
 
@@ -77,7 +89,7 @@ def check_graph(inputs: Sequence[str], nodes: Sequence[Node], output: str) -> di
         _check_node_id(node.id, types)
         operation = OPERATIONS.get(node.op)
         if operation is None:
-            raise GraphError(f"unknown operation {node.op[:60]!r}; {nearest(node.op, OPERATIONS)}", node.id)
+            raise GraphError(f"unknown operation {excerpt(node.op)}; {nearest(node.op, OPERATIONS)}", node.id)
         if len(node.inputs) != operation.arity:
             raise GraphError(f"{node.op} takes {operation.arity} operand(s), not {len(node.inputs)}", node.id)
         for operand in node.inputs:
@@ -92,7 +104,7 @@ def check_graph(inputs: Sequence[str], nodes: Sequence[Node], output: str) -> di
         used.update(node.inputs)
 
     if output not in types:
-        raise GraphError(f"the output {str(output)[:60]!r} is not a node; {nearest(str(output), types)}")
+        raise GraphError(f"the output {excerpt(output)} is not a node; {nearest(str(output), types)}")
     for name in types:
         if name not in used:
             what = "input" if name in inputs else "value"
@@ -105,7 +117,7 @@ def check_graph(inputs: Sequence[str], nodes: Sequence[Node], output: str) -> di
 def _check_node_id(node_id: str, taken: dict[str, ValueType]) -> None:
     if not _NODE_ID.fullmatch(node_id):
         raise GraphError(
-            f"the node id {node_id[:60]!r} is not allowed: use 1 to 40 letters, digits or _, "
+            f"the node id {excerpt(node_id)} is not allowed: use 1 to 40 letters, digits or _, "
             "not beginning with a digit"
         )
     if node_id in taken or node_id in INPUT_NAMES:
@@ -130,4 +142,4 @@ def _missing_operand(node: Node, operand: str, inputs: Sequence[str], nodes: Seq
             f"operand {operand!r} is not among the graph's inputs {list(inputs)}: declare it", node.id
         )
     known = [*inputs, *sorted(defined - {node.id})]
-    return GraphError(f"operand {operand[:60]!r} does not exist; {nearest(operand, known)}", node.id)
+    return GraphError(f"operand {excerpt(operand)} does not exist; {nearest(operand, known)}", node.id)

@@ -1,1 +1,1 @@
-
+"""Training, the supernet, evaluation, export and the command line."""

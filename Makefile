@@ -1,0 +1,43 @@
+# Everything happens in .venv; nothing else on the machine is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+RUN ?= runs/$(shell date +%Y%m%d-%H%M%S)
+ARGS ?=
+
+.PHONY: install search test lint format bench clean
+
+install: $(STAMP)
+
+# torch is installed first and by its exact version: a looser requirement may take a build for CUDA of several GB.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "opnas needs Python 3.11 or later")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+# One folder a run: $(RUN). More options: make search ARGS="--corpus my.txt --seed 1"
+search: install
+	@$(BIN)/opnas search --out $(RUN) $(ARGS)
+	@$(BIN)/opnas export $(RUN) --out $(RUN)/export
+	@$(BIN)/opnas bench $(RUN) --quick
+
+test: install
+	$(BIN)/python -m pytest -n 2 --ignore tests/benchmarks
+	$(BIN)/python -m pytest tests/benchmarks
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: install
+	$(BIN)/opnas bench $(ARGS)
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .benchmarks *.egg-info

@@ -1,0 +1,256 @@
+"""The command line. Every command is a function of the API first; this file reads arguments and prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+# Each command imports what it runs, so that `opnas inspect` opens a graph without loading torch.
+
+app = typer.Typer(
+    help="Evolves attention structures as graphs of primitive math and compiles them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+TargetArgument = Annotated[
+    str, typer.Argument(help="A preset, a graph or backbone file, a formula, or the folder of a search.")
+]
+
+
+def main() -> None:
+    """Run the command line. Wrong input ends with one message on standard error and exit code 2."""
+    try:
+        app()
+    except Exception as error:
+        if not _is_users(error):
+            raise
+        print(f"opnas: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+class InputError(ValueError):
+    """An option that is out of bounds."""
+
+
+@contextmanager
+def _options() -> Iterator[None]:
+    """Around constructors that check what the user gave: their `ValueError` is for the user."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether it is one of the errors that our rooms define, all of them for people, or about a user's file."""
+    room = type(error).__module__.partition(".")[0]
+    return room in ("graphir", "evolution", "codegen", "runtime") or (
+        isinstance(error, OSError) and error.filename is not None
+    )
+
+
+@app.command()
+def search(
+    out: Annotated[Path | None, typer.Option(help="Folder to make; by default runs/<time>.")] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="UTF-8 text to learn from; by default Python's own documentation.")
+    ] = None,
+    candidates: Annotated[int, typer.Option(help="How many candidates to evaluate.")] = 40,
+    minutes: Annotated[float | None, typer.Option(help="Begin no candidate after so many minutes.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same study.")] = 0,
+    strategy: Annotated[str, typer.Option(help="opnas, evolution or random.")] = "opnas",
+    population: Annotated[int, typer.Option(help="Random candidates at the start.")] = 15,
+    parents: Annotated[int, typer.Option(help="Parents of a generation (opnas).")] = 5,
+    children: Annotated[int, typer.Option(help="Children of a parent (opnas).")] = 1,
+    temperature: Annotated[float, typer.Option(help="Of the softmax over priorities (opnas).")] = 0.05,
+    extended: Annotated[bool, typer.Option(help="Draw from the extended set of operations.")] = False,
+    layers: Annotated[int, typer.Option(help="Layers of a backbone.")] = 4,
+    hidden_size: Annotated[int, typer.Option()] = 128,
+    heads: Annotated[int, typer.Option()] = 4,
+    ffn_size: Annotated[int, typer.Option()] = 256,
+    vocab_size: Annotated[int, typer.Option()] = 2048,
+    seq_len: Annotated[int, typer.Option(help="Tokens of a sequence.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Sequences of a step.")] = 32,
+    held_out: Annotated[int, typer.Option(help="Most sequences that a candidate is judged on.")] = 512,
+    warm_up_steps: Annotated[int, typer.Option(help="Steps of the supernet.")] = 500,
+    candidate_steps: Annotated[int, typer.Option(help="Steps of a candidate.")] = 20,
+    winner_steps: Annotated[int, typer.Option(help="Steps of the winner before it is saved.")] = 200,
+) -> None:
+    """Evolve a backbone on real text; ends with a ranked list, a drawing and a trained winner."""
+    from evolution import SearchSpace
+    from graphir import EXTENDED_OPERATIONS, PAPER_OPERATIONS
+    from runtime.pipeline import read_corpus
+    from runtime.proxy import ProxyConfig
+    from runtime.run import Run, RunConfig, refuse_existing
+
+    folder = out or Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    refuse_existing(folder)
+    settings: dict[str, dict[str, Any]] = {
+        "opnas": {
+            "population": population,
+            "parents": parents,
+            "children": children,
+            "temperature": temperature,
+        },
+        "evolution": {"population": population, "tournament": min(5, population)},
+    }
+    with _options():
+        space = SearchSpace(
+            layers=layers,
+            hidden_size=hidden_size,
+            heads=heads,
+            ffn_size=ffn_size,
+            operations=EXTENDED_OPERATIONS if extended else PAPER_OPERATIONS,
+        )
+        proxy = ProxyConfig(
+            vocab_size=vocab_size,
+            seq_len=seq_len,
+            batch_size=batch_size,
+            held_out_sequences=held_out,
+            warm_up_steps=warm_up_steps,
+            candidate_steps=candidate_steps,
+        )
+        text, path = read_corpus(None if corpus is None else str(corpus))
+        config = RunConfig(
+            corpus=path,
+            corpus_digest=text.digest,
+            candidates=candidates,
+            minutes=minutes,
+            seed=seed,
+            strategy=strategy,
+            strategy_settings=settings.get(strategy, {}),
+            space=space,
+            proxy=proxy,
+            winner_steps=winner_steps,
+        )
+    _carry_out(Run.create(folder, config), text)
+
+
+@app.command()
+def resume(
+    run: Annotated[Path, typer.Argument(help="Folder of a search that was stopped or killed.")],
+) -> None:
+    """Go on with a search; nothing that was committed is done again."""
+    from runtime.pipeline import read_corpus
+    from runtime.run import Run
+
+    opened = Run.open(run)
+    text, _ = read_corpus(opened.config.corpus)
+    _carry_out(opened, text)
+
+
+def _carry_out(run: Any, corpus: Any) -> None:
+    from runtime.pipeline import run_search
+    from runtime.progress import make_reporter
+    from runtime.ranking import print_outcome
+
+    console = Console()
+    console.print(
+        f"corpus [bold]{corpus.name}[/]: {len(corpus.train):,} paragraphs to learn from, "
+        f"{len(corpus.held_out):,} held out",
+        highlight=False,
+    )
+    try:
+        with make_reporter(run.config, console) as reporter:
+            outcome = run_search(run, corpus, reporter)
+    except KeyboardInterrupt:
+        console.print(f"stopped; go on with: opnas resume {run.folder}", highlight=False)
+        raise SystemExit(130) from None
+    print_outcome(outcome, run, console)
+    if not outcome.ranked:
+        raise SystemExit(1)
+
+
+@app.command()
+def inspect(
+    target: TargetArgument,
+    form: Annotated[
+        Literal["text", "latex", "dot", "mermaid", "json"], typer.Option("--format", help="What to print.")
+    ] = "text",
+    source: Annotated[bool, typer.Option(help="Print the generated Python instead.")] = False,
+    draw: Annotated[Path | None, typer.Option(help="Draw to this .svg or .png file instead.")] = None,
+) -> None:
+    """Look at a graph, a backbone or the candidates of a search."""
+    from graphir import AttentionGraph
+    from runtime.targets import resolve
+
+    folder = Path(target)
+    if (folder / "config.json").is_file() and form == "text" and not source and draw is None:
+        from runtime.ranking import print_run
+        from runtime.run import Run
+
+        print_run(Run.open(folder), Console())
+        return
+    found = resolve(target)
+    if draw is not None:
+        with _options():
+            found.draw(draw)
+        print(f"drawn to {draw}")
+    elif source:
+        from codegen import backbone_source, compile_attention
+
+        text = (
+            compile_attention(found).source if isinstance(found, AttentionGraph) else backbone_source(found)
+        )
+        print(text, end="")
+    elif form == "text":
+        from codegen import compile_attention
+
+        print(found.summary())
+        if isinstance(found, AttentionGraph):
+            print(f"\nplan: {compile_attention(found).plan}")
+    else:
+        written = {
+            "latex": lambda: found.equation("latex"),
+            "dot": found.to_dot,
+            "mermaid": found.to_mermaid,
+            "json": lambda: json.dumps(found.to_dict(), indent=2),
+        }
+        print(written[form]())
+
+
+@app.command()
+def diff(first: TargetArgument, second: TargetArgument) -> None:
+    """What must change to turn the first graph or backbone into the second."""
+    from runtime.targets import compare, resolve
+
+    print(compare(resolve(first), resolve(second)))
+
+
+@app.command()
+def export(
+    target: Annotated[
+        str, typer.Argument(help="The folder of a search; or a backbone, for untrained weights.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+) -> None:
+    """Write a folder that needs nothing of ours: module, weights, configuration, graph, drawing."""
+    from graphir import Backbone
+    from runtime.export import export_backbone, export_run
+    from runtime.run import Run
+    from runtime.targets import TargetError, resolve
+
+    if (Path(target) / "config.json").is_file():
+        written = export_run(Run.open(target), out)
+    else:
+        backbone = resolve(target)
+        if not isinstance(backbone, Backbone):
+            raise TargetError(f"{target} is a graph: a model is exported from a backbone or a search")
+        written = export_backbone(backbone, out)
+    print(f"exported to {written}:")
+    for path in sorted(written.iterdir()):
+        print(f"  {path.name:32} {path.stat().st_size:>12,} bytes")
+
+
+if __name__ == "__main__":
+    main()

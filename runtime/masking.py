@@ -1,0 +1,107 @@
+"""Masked language modelling: which tokens are hidden, and what stands in their place.
+
+Source: Devlin et al. 2019, section 3.1: 15 percent of the tokens are predicted; of these 80 percent are
+replaced by [MASK], 10 percent by a random token, and 10 percent stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from runtime.tokenizer import MASK, SPECIAL_TOKENS, Sequences
+
+MASKED_FRACTION = 0.15
+_TO_MASK, _TO_RANDOM = 0.8, 0.1
+
+IGNORED = -100
+"""The label of a position that is not predicted (as in `torch.nn.functional.cross_entropy`)."""
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """Sequences with hidden tokens.
+
+    Attributes:
+        input_ids: int64 ``[B, S]``, the tokens after masking.
+        key_mask: bool ``[B, S]``, True = real token.
+        labels: int64 ``[B, S]``, the token that is to be predicted, or -100.
+    """
+
+    input_ids: Tensor
+    key_mask: Tensor
+    labels: Tensor
+
+
+def mask_tokens(ids: Tensor, key_mask: Tensor, vocab_size: int, generator: Generator) -> MaskedBatch:
+    """Hide 15 percent of each sequence, and at least one token; special and padded tokens never.
+
+    Args:
+        ids: int64 ``[B, S]``.
+        key_mask: bool ``[B, S]``, True = real token.
+        vocab_size: number of tokens; random replacements are drawn from those that are not special.
+        generator: the only source of randomness.
+    """
+    ordinary = key_mask & (ids >= len(SPECIAL_TOKENS))
+    wanted = (ordinary.sum(dim=1, keepdim=True) * MASKED_FRACTION).round().clamp(min=1)
+    draws = torch.rand(ids.shape, generator=generator).masked_fill(~ordinary, 2.0)
+    rank = draws.argsort(dim=1, stable=True).argsort(dim=1)
+    hidden = ordinary & (rank < wanted)
+
+    kind = torch.rand(ids.shape, generator=generator)
+    random_ids = torch.randint(len(SPECIAL_TOKENS), vocab_size, ids.shape, generator=generator)
+    replacement = torch.where(
+        kind < _TO_MASK, MASK, torch.where(kind < _TO_MASK + _TO_RANDOM, random_ids, ids)
+    )
+    return MaskedBatch(
+        input_ids=torch.where(hidden, replacement, ids),
+        key_mask=key_mask,
+        labels=ids.masked_fill(~hidden, IGNORED),
+    )
+
+
+def training_batches(
+    sequences: Sequences, batch_size: int, vocab_size: int, seed: int
+) -> Iterator[MaskedBatch]:
+    """Batches without end: epochs in random order, masked anew each time. The same for the same seed.
+
+    The sequences that do not fill a batch at the end of an epoch begin the next one.
+    """
+    generator = Generator().manual_seed(seed)
+    order = torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(order) < batch_size:
+            order = torch.cat([order, torch.randperm(len(sequences), generator=generator)])
+        rows, order = order[:batch_size], order[batch_size:]
+        yield mask_tokens(sequences.ids[rows], sequences.key_mask[rows], vocab_size, generator)
+
+
+def held_out_batches(
+    sequences: Sequences, batch_size: int, vocab_size: int, seed: int
+) -> tuple[MaskedBatch, ...]:
+    """All sequences, masked once: every candidate is judged on the same hidden tokens."""
+    generator = Generator().manual_seed(seed)
+    whole = mask_tokens(sequences.ids, sequences.key_mask, vocab_size, generator)
+    parts = (part.split(batch_size) for part in (whole.input_ids, whole.key_mask, whole.labels))
+    return tuple(MaskedBatch(*batch) for batch in zip(*parts, strict=True))
+
+
+def commonest_token_accuracy(sequences: Sequences, batches: Iterable[MaskedBatch]) -> float:
+    """What knowing nothing yields: the accuracy, on the hidden tokens of ``batches``, of one fixed answer.
+
+    Args:
+        sequences: the training text; its commonest token that is not special is the answer.
+        batches: what to be judged on.
+
+    Raises:
+        ValueError: where ``batches`` hide no token.
+    """
+    counts = torch.bincount(sequences.ids[sequences.key_mask])
+    counts[: len(SPECIAL_TOKENS)] = 0
+    targets = torch.cat([batch.labels[batch.labels != IGNORED] for batch in batches])
+    if not len(targets):
+        raise ValueError("there is no hidden token to judge an answer on")
+    return float((targets == counts.argmax()).double().mean())

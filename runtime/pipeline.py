@@ -1,0 +1,200 @@
+"""The main job from text to a trained winner, each stage skipped where an earlier run finished it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from evolution import Candidate, SearchResult, Study, search
+from graphir.files import write_json
+from runtime.corpus import Corpus, load_corpus
+from runtime.export import TrainedModel, save_model
+from runtime.masking import training_batches
+from runtime.proxy import MaskedLanguageModelEvaluator, ProxyData, prepare
+from runtime.run import Run, RunError, new_folder
+from runtime.supernet import Supernet, warm_up
+from runtime.training import Recipe, evaluate_mlm
+
+WARM_UP_SEED_OFFSET = 1
+"""The supernet's training order is drawn from the seed plus this, its initial values from the seed."""
+
+logger = logging.getLogger("opnas")
+
+
+class Reporter(Protocol):
+    """Who is told of progress. Nothing that a reporter does changes a search."""
+
+    def stage(self, title: str) -> None:
+        """A new stage begins."""
+        ...
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """A training step of the supernet or the winner is done."""
+        ...
+
+    def candidate(self, history: Sequence[Candidate]) -> None:
+        """A candidate was committed, the last of ``history``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search found.
+
+    Attributes:
+        result: how the search ended.
+        ranked: candidates with a score, best first.
+        failures: number of candidates that failed.
+        baseline: held-out accuracy of always predicting the commonest token.
+        winner_metrics: of the trained winner on held-out text; empty where no candidate succeeded.
+    """
+
+    result: SearchResult
+    ranked: tuple[Candidate, ...]
+    failures: int
+    baseline: float
+    winner_metrics: dict[str, float]
+
+
+def read_corpus(path: str | None) -> tuple[Corpus, str | None]:
+    """The corpus and its absolute path (None for the built-in one). Raises `CorpusError`."""
+    return load_corpus(path), None if path is None else str(Path(path).resolve())
+
+
+def run_search(run: Run, corpus: Corpus, reporter: Reporter) -> Outcome:
+    """Carry a run to its end, going on from whatever its folder holds.
+
+    Args:
+        run: the folder and what was asked for.
+        corpus: the text that ``run.config`` names.
+        reporter: told of progress.
+
+    Returns:
+        What was found; the winner stands in ``run.best_path``.
+
+    Raises:
+        RunError: where the corpus is not the one that the run began with.
+        StudyError: where the study cannot be read or another process is writing it.
+    """
+    config = run.config
+    if corpus.digest != config.corpus_digest:
+        raise RunError(
+            f"the corpus {corpus.name} is not the text that this search began with: "
+            "put the old text back, or begin a new search"
+        )
+    with run.open_study() as study, _log_file(run.log_path):
+        reporter.stage("tokenizer")
+        data = prepare(corpus, config.proxy)
+        logger.info("%d training sequences, %d tokens in the vocabulary", len(data.train), data.vocab_size)
+        supernet = _warm_supernet(run, data, reporter)
+        evaluator = MaskedLanguageModelEvaluator(supernet, data, config.proxy)
+
+        reporter.stage("search")
+        history = study.candidates()
+
+        def committed(candidate: Candidate) -> None:
+            history.append(candidate)
+            _log_candidate(candidate)
+            reporter.candidate(history)
+
+        if history:
+            reporter.candidate(history)
+        result = search(
+            study,
+            config.space,
+            config.make_strategy(),
+            evaluator,
+            candidates=config.candidates,
+            seed=config.seed,
+            budget=config.proxy.candidate_steps,
+            deadline=None if config.minutes is None else time.monotonic() + 60 * config.minutes,
+            on_candidate=committed,
+        )
+        metrics = _train_winner(run, study, evaluator, reporter)
+        ranked = tuple(study.ranked())
+        return Outcome(result, ranked, len(study) - len(ranked), data.baseline, metrics)
+
+
+def _warm_supernet(run: Run, data: ProxyData, reporter: Reporter) -> Supernet:
+    config = run.config
+    if run.supernet_path.exists():
+        return Supernet.load(run.supernet_path)
+    reporter.stage("supernet")
+    proxy = config.proxy
+    supernet = Supernet.create(config.space, data.vocab_size, proxy.seq_len, config.seed)
+    seed = config.seed + WARM_UP_SEED_OFFSET
+    losses = warm_up(
+        supernet,
+        config.space,
+        training_batches(data.train, proxy.batch_size, data.vocab_size, seed),
+        proxy.warm_up_steps,
+        seed,
+        recipe=Recipe(learning_rate=proxy.warm_up_rate),
+        on_step=lambda step, loss: reporter.step(step, proxy.warm_up_steps, loss),
+    )
+    supernet.save(run.supernet_path)
+    logger.info("supernet warmed up, last loss %.3f", losses[-1] if losses else float("nan"))
+    return supernet
+
+
+def _train_winner(
+    run: Run, study: Study, evaluator: MaskedLanguageModelEvaluator, reporter: Reporter
+) -> dict[str, float]:
+    """Train the best candidate for longer and save it, unless that was done. Returns its metrics."""
+    best = study.best(1)
+    if not best:
+        logger.warning("no candidate succeeded")
+        return {}
+    winner, config = best[0], run.config
+    if run.best_path.is_dir():
+        saved = json.loads((run.best_path / "candidate.json").read_bytes())
+        if saved["index"] == winner.index:
+            metrics: dict[str, float] = saved["metrics"]
+            return metrics
+        shutil.rmtree(run.best_path)
+    reporter.stage("winner")
+    model, _ = evaluator.train_candidate(winner.backbone, winner.seed, config.winner_steps)
+    metrics = evaluate_mlm(model, evaluator.data.held_out)
+    logger.info("winner candidate %d: %s", winner.index, metrics)
+    trained = TrainedModel(
+        winner.backbone,
+        model.state_dict(),
+        evaluator.data.vocab_size,
+        config.proxy.seq_len,
+        {"held-out accuracy": metrics["accuracy"], "held-out loss": metrics["loss"]},
+        f"Candidate {winner.index} of a search: weights from the supernet, then "
+        f"{config.winner_steps} steps of masked language modelling.",
+    )
+    with new_folder(run.best_path) as folder:
+        save_model(trained, folder, evaluator.data.tokenizer)
+        write_json(folder / "candidate.json", {"index": winner.index, "metrics": metrics})
+    return metrics
+
+
+def _log_candidate(candidate: Candidate) -> None:
+    origin = f"from {candidate.parent}, {candidate.mutation}" if candidate.mutation else "random"
+    outcome = f"score {candidate.score:.4f}" if candidate.ok else f"failed: {candidate.reason}"
+    logger.info("candidate %d (%s): %s in %.1f s", candidate.index, origin, outcome, candidate.seconds)
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    path.parent.mkdir(exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()

@@ -1,0 +1,196 @@
+"""Showing a search while it runs: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from evolution import Candidate
+from evolution.candidate import ranking
+from evolution.strategy import OperationPriorityEvolution
+from graphir import Backbone, ConvLayer
+from runtime.run import RunConfig
+
+STAGES = {
+    "tokenizer": "reading the corpus and training a tokenizer on it",
+    "supernet": "warming up the supernet",
+    "search": "searching",
+    "winner": "training the winner",
+}
+"""What each stage of `runtime.pipeline` is called for people."""
+
+_SHOWN_CANDIDATES = 5
+_SHOWN_PRIORITIES = 10
+_BAR_WIDTH = 24
+
+
+class PlainReporter:
+    """A line for each stage and candidate, for logs and pipes."""
+
+    def __init__(self, config: RunConfig, console: Console) -> None:
+        self.config = config
+        self.console = console
+        self.clock = Clock(config)
+
+    def __enter__(self) -> PlainReporter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held."""
+
+    def stage(self, title: str) -> None:
+        """Print the stage."""
+        self.clock.stage(title)
+        self.console.print(f"{STAGES[title]} ...", highlight=False)
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """Print every hundredth step."""
+        if step % 100 == 0 or step == steps:
+            self.console.print(f"  step {step}/{steps}, loss {loss:.3f}", highlight=False)
+
+    def candidate(self, history: Sequence[Candidate]) -> None:
+        """Print the newest candidate, the best so far and the time left."""
+        newest = history[-1]
+        best = best_of(history)
+        outcome = f"{newest.score:.4f}" if newest.score is not None else f"failed ({newest.reason})"
+        self.console.print(
+            f"  {len(history)}/{self.config.candidates}  {outcome}  "
+            f"best {best.score if best and best.score is not None else 0:.4f}  "
+            f"{describe(newest.backbone)}  {self.clock.left(history)} left",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+class LiveReporter:
+    """Candidates done, best score, operation priorities and time left, redrawn in place."""
+
+    def __init__(self, config: RunConfig, console: Console) -> None:
+        self.config = config
+        self.clock = Clock(config)
+        self.title = ""
+        self.done, self.total, self.note = 0, 0, ""
+        self.history: Sequence[Candidate] = ()
+        self.live = Live(console=console, get_renderable=self.render, refresh_per_second=4)
+
+    def __enter__(self) -> LiveReporter:
+        self.live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.live.__exit__(kind, error, trace)
+
+    def stage(self, title: str) -> None:
+        """Show the stage."""
+        self.clock.stage(title)
+        self.title, self.done, self.total, self.note = title, 0, 0, ""
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """Show training steps."""
+        self.done, self.total, self.note = step, steps, f"loss {loss:.3f}"
+
+    def candidate(self, history: Sequence[Candidate]) -> None:
+        """Show the candidates so far."""
+        self.history = tuple(history)
+        best = best_of(history)
+        self.done, self.total = len(history), self.config.candidates
+        score = "-" if best is None or best.score is None else f"{best.score:.4f}"
+        failed = sum(not c.ok for c in history)
+        self.note = f"best {score}" + (f", {failed} failed" if failed else "")
+
+    def render(self) -> RenderableType:
+        """The display as it stands."""
+        line = Table.grid(padding=(0, 2))
+        cells: list[RenderableType] = [Text(STAGES.get(self.title, "starting"), style="bold")]
+        if self.total:
+            cells += [
+                ProgressBar(self.total, self.done, width=_BAR_WIDTH),
+                f"{self.done}/{self.total}",
+                self.note,
+            ]
+        if self.title == "search":
+            cells.append(f"{self.clock.left(self.history)} left")
+        else:
+            cells.append(f"{self.clock.in_stage():.0f} s")
+        line.add_row(*cells)
+        if not self.history:
+            return line
+        return Group(line, "", self._candidates(), "", self._priorities())
+
+    def _candidates(self) -> Table:
+        table = Table(title="best so far", title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for heading in ("candidate", "score", "layers"):
+            table.add_column(heading, no_wrap=heading != "layers", overflow="ellipsis")
+        for candidate in sorted(filter(lambda c: c.ok, self.history), key=ranking)[:_SHOWN_CANDIDATES]:
+            table.add_row(str(candidate.index), f"{candidate.score:.4f}", Text(describe(candidate.backbone)))
+        return table
+
+    def _priorities(self) -> Table:
+        table = Table(title="operation priorities", title_justify="left", box=None, padding=(0, 2, 0, 0))
+        strategy = self.config.make_strategy()
+        if not isinstance(strategy, OperationPriorityEvolution):
+            table.add_row(f"operations are drawn uniformly by the strategy {strategy.name!r}")
+            return table
+        drawn = strategy.priority(self.history, self.config.space).probabilities()
+        top = max(drawn.values())
+        for name, probability in sorted(drawn.items(), key=lambda item: -item[1])[:_SHOWN_PRIORITIES]:
+            table.add_row(name, ProgressBar(top, probability, width=_BAR_WIDTH), f"{probability:6.1%}")
+        return table
+
+
+class Clock:
+    """Estimates the time that a search has left."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.started = time.monotonic()
+
+    def stage(self, title: str) -> None:
+        """A new stage begins now."""
+        self.started = time.monotonic()
+
+    def in_stage(self) -> float:
+        """Seconds since the stage began."""
+        return time.monotonic() - self.started
+
+    def left(self, history: Sequence[Candidate]) -> str:
+        """Time left for candidates, as minutes and seconds: what their number or the limit asks, if less."""
+        estimates = []
+        if history:
+            mean = sum(c.seconds for c in history) / len(history)
+            estimates.append(mean * (self.config.candidates - len(history)))
+        if self.config.minutes is not None:
+            estimates.append(60 * self.config.minutes - self.in_stage())
+        if not estimates:
+            return "?"
+        minutes, seconds = divmod(max(0, round(min(estimates))), 60)
+        return f"{minutes}:{seconds:02}"
+
+
+def make_reporter(config: RunConfig, console: Console) -> LiveReporter | PlainReporter:
+    """The live display on a terminal, plain lines elsewhere."""
+    return LiveReporter(config, console) if console.is_terminal else PlainReporter(config, console)
+
+
+def best_of(history: Sequence[Candidate]) -> Candidate | None:
+    """The candidate with the best score, if there is one."""
+    return min((c for c in history if c.ok), key=ranking, default=None)
+
+
+def describe(backbone: Backbone) -> str:
+    """The layers on one line: kernel sizes of convolutions, formulas of attentions."""
+    return " | ".join(
+        f"conv {layer.kernel_size}" if isinstance(layer, ConvLayer) else layer.graph.equation()
+        for layer in backbone.layers
+    )

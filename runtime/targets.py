@@ -1,0 +1,89 @@
+"""What a user may name on the command line: a preset, a file, a formula or the folder of a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from graphir import AttentionGraph, Backbone, presets
+from graphir.backbone import BACKBONE_FORMAT
+from graphir.diff import Difference
+from graphir.files import read_json
+
+Target = AttentionGraph | Backbone
+
+
+class TargetError(ValueError):
+    """A name that means nothing here; the message has the nearest known ones."""
+
+
+def resolve(text: str) -> Target:
+    """The graph or backbone that ``text`` names.
+
+    Args:
+        text: a preset (``autobert-zero/6``), a graph or backbone file, the folder of a search (its best
+            backbone), or a formula (``softmax(Q @ K.T) @ V``).
+
+    Raises:
+        TargetError: where it is none of these.
+        GraphError: where a file or formula is not well-formed.
+    """
+    if text in presets.names():
+        return presets.get(text)
+    path = Path(text)
+    if _exists(path):
+        return _best_of_run(path) if path.is_dir() else load_target(path)
+    if any(sign in text for sign in "@(+;"):
+        return AttentionGraph.from_expression(text, name="formula")
+    if path.suffix == ".json":
+        raise TargetError(f"there is no file {text[:200]}")
+    try:
+        return presets.get(text)
+    except KeyError as error:
+        raise TargetError(error.args[0]) from None
+
+
+def load_target(path: Path) -> Target:
+    """Read a graph or backbone file.
+
+    Raises:
+        GraphError: where it is neither.
+    """
+    data = read_json(path)
+    if isinstance(data, dict) and data.get("format") == BACKBONE_FORMAT:
+        return Backbone.from_dict(data)
+    return AttentionGraph.from_dict(data)
+
+
+def graphs_of(target: Target) -> tuple[AttentionGraph, ...]:
+    """The attention graphs of a target, equal ones once."""
+    graphs = (target,) if isinstance(target, AttentionGraph) else target.graphs
+    return tuple({graph.canonical_hash(): graph for graph in reversed(graphs)}.values())[::-1]
+
+
+def compare(first: Target, second: Target) -> Difference:
+    """What must change to turn ``first`` into ``second``.
+
+    Raises:
+        TargetError: where one is a graph and the other a backbone.
+    """
+    match first, second:
+        case (AttentionGraph(), AttentionGraph()) | (Backbone(), Backbone()):
+            return first.diff(second)  # type: ignore[arg-type]  # mypy does not narrow both at once
+    raise TargetError("compare two graphs or two backbones: one of these is a graph, the other a backbone")
+
+
+def _best_of_run(folder: Path) -> Backbone:
+    from runtime.run import Run
+
+    with Run.open(folder).open_study(readonly=True) as study:
+        best = study.best(1)
+    if not best:
+        raise TargetError(f"the search in {folder} has no successful candidate yet")
+    return best[0].backbone
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long for a path, or one with a zero byte
+        return False

@@ -1,0 +1,184 @@
+"""Training and judging a masked language model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from runtime.masking import IGNORED, MaskedBatch
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss or a gradient is not finite."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How weights are updated: AdamW, linear warm-up, linear decay to zero.
+
+    Attributes:
+        learning_rate: the highest one.
+        warm_up: the part of the steps in which the learning rate rises to it.
+        weight_decay: for matrices; biases and LayerNorms have none.
+        clip: largest norm of the gradient of all weights together.
+    """
+
+    learning_rate: float = 1e-3
+    warm_up: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a training did.
+
+    Attributes:
+        losses: the loss of each step.
+        tokens: real tokens seen.
+        seconds: wall-clock time.
+    """
+
+    losses: tuple[float, ...]
+    tokens: int
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Real tokens a second, forward, backward and update."""
+        return self.tokens / self.seconds if self.seconds > 0 else 0.0
+
+
+class MaskedLoss(nn.Module):
+    """The mean cross-entropy of a model at the hidden tokens; its only forward argument is a `MaskedBatch`.
+
+    The head runs at the hidden positions alone: over all of them it would cost as much as the layers.
+
+    Args:
+        model: a module with ``hidden(input_ids, key_mask) -> [B, S, E]`` and ``logits(hidden) -> [..., V]``.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: MaskedBatch) -> Tensor:
+        logits, targets = masked_logits(self.model, batch)
+        return F.cross_entropy(logits, targets)
+
+
+def masked_logits(model: nn.Module, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
+    """Logits ``[M, V]`` at the ``M`` hidden tokens of a batch, and these tokens ``[M]``."""
+    hidden = model.hidden(batch.input_ids, batch.key_mask)  # type: ignore[operator]  # nn.Module hides methods
+    chosen = batch.labels != IGNORED
+    return model.logits(hidden[chosen]), batch.labels[chosen]  # type: ignore[operator]  # as above
+
+
+class Updater:
+    """Applies gradients to weights under a recipe, for a number of steps that is known beforehand.
+
+    Weights without a gradient are left as they are, moments included.
+    """
+
+    def __init__(self, weights: Iterable[Tensor], steps: int, recipe: Recipe) -> None:
+        self.weights = list(weights)
+        self.clip = recipe.clip
+        matrices = [weight for weight in self.weights if weight.ndim >= 2]
+        vectors = [weight for weight in self.weights if weight.ndim < 2]
+        self.optimizer = AdamW(
+            [
+                {"params": matrices, "weight_decay": recipe.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
+            lr=recipe.learning_rate,
+        )
+        rising = max(1, round(recipe.warm_up * steps))
+        falling = max(1, steps - rising)
+        self.schedule = LambdaLR(
+            self.optimizer, lambda step: min((step + 1) / rising, max(0.0, (steps - step) / falling))
+        )
+
+    def update(self, loss: Tensor) -> float:
+        """One step down the gradient of ``loss``; returns the loss.
+
+        Raises:
+            TrainingDiverged: where the loss or its gradient is not finite. No weight is changed then.
+        """
+        value = loss.item()
+        self.optimizer.zero_grad(set_to_none=True)
+        if not torch.isfinite(loss):
+            raise TrainingDiverged(f"the loss is {value}")
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.weights, self.clip)
+        if not torch.isfinite(norm):
+            raise TrainingDiverged(f"the gradient's norm is {norm.item()} at a loss of {value:.3f}")
+        self.optimizer.step()
+        self.schedule.step()
+        return value
+
+
+def train(
+    model: nn.Module, batches: Iterator[MaskedBatch], steps: int, recipe: Recipe | None = None
+) -> TrainingReport:
+    """Train ``model`` in place, a batch a step.
+
+    Everything random is in ``batches`` (`runtime.masking.training_batches` has a seed), so that the same
+    weights, batches and number of threads give the same result.
+
+    Args:
+        model: a masked language model, see `MaskedLoss`.
+        batches: at least ``steps`` batches.
+        steps: number of updates.
+        recipe: how weights are updated; `Recipe` by default.
+
+    Raises:
+        TrainingDiverged: where the loss or its gradient is not finite.
+    """
+    model.train()
+    objective = MaskedLoss(model)
+    updater = Updater(model.parameters(), steps, recipe or Recipe())
+    losses: list[float] = []
+    tokens = 0
+    start = time.perf_counter()
+    for step in range(steps):
+        batch = next(batches)
+        try:
+            losses.append(updater.update(objective(batch)))
+        except TrainingDiverged as error:
+            raise TrainingDiverged(f"training diverged at step {step + 1} of {steps}: {error}") from None
+        tokens += int(batch.key_mask.sum())
+    return TrainingReport(tuple(losses), tokens, time.perf_counter() - start)
+
+
+@torch.no_grad()
+def evaluate_mlm(model: nn.Module, batches: Iterable[MaskedBatch]) -> dict[str, float]:
+    """Judge ``model`` on hidden tokens.
+
+    Returns:
+        ``accuracy``, the part of the hidden tokens that is predicted right, and ``loss``, their mean
+        cross-entropy in nats.
+
+    Raises:
+        TrainingDiverged: where the loss is not finite.
+        ValueError: without a hidden token.
+    """
+    model.eval()
+    right = hidden = 0
+    loss = 0.0
+    for batch in batches:
+        logits, targets = masked_logits(model, batch)
+        right += int((logits.argmax(dim=-1) == targets).sum())
+        loss += F.cross_entropy(logits, targets, reduction="sum").item()
+        hidden += len(targets)
+    if hidden == 0:
+        raise ValueError("there is no hidden token to judge the model on")
+    if not torch.isfinite(torch.tensor(loss)):
+        raise TrainingDiverged(f"the held-out loss is {loss}")
+    return {"accuracy": right / hidden, "loss": loss / hidden}

@@ -1,0 +1,84 @@
+"""A small corpus and the options of a search that takes seconds."""
+
+import random
+
+import pytest
+
+SUBJECTS = "the graph|a kernel|the loop|every node|one layer|the search|a token|the mask".split("|")
+VERBS = "reads|writes|keeps|returns|holds|moves|checks|names".split("|")
+OBJECTS = "its inputs|a value|the result|two operands|every row|the padding|a score|the key".split("|")
+
+
+@pytest.fixture(scope="session")
+def corpus_file(tmp_path_factory):
+    """About 60 KB of distinct paragraphs."""
+    rng = random.Random(0)
+
+    def sentence():
+        return f"{rng.choice(SUBJECTS)} {rng.choice(VERBS)} {rng.choice(OBJECTS)}".capitalize() + "."
+
+    paragraphs = [f"{number}. " + " ".join(sentence() for _ in range(8)) for number in range(300)]
+    path = tmp_path_factory.mktemp("corpus") / "text.txt"
+    path.write_text("\n\n".join(paragraphs), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_options(corpus_file):
+    """Options of `opnas search` for the smallest search that is one."""
+    sizes = {
+        "corpus": corpus_file,
+        "candidates": 7,
+        "population": 3,
+        "parents": 2,
+        "layers": 2,
+        "hidden-size": 16,
+        "heads": 2,
+        "ffn-size": 32,
+        "vocab-size": 300,
+        "seq-len": 32,
+        "batch-size": 8,
+        "held-out": 32,
+        "warm-up-steps": 10,
+        "candidate-steps": 2,
+        "winner-steps": 4,
+    }
+    return [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
+
+
+@pytest.fixture
+def opnas(monkeypatch, capsys):
+    """Run the command line in this process: ``code, out, err = opnas("inspect", "bert/1")``."""
+    from runtime.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["opnas", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, tiny_options):
+    """The folder of a tiny search that was carried to its end; not to be written."""
+    import contextlib
+    import io
+    import sys
+
+    from runtime.cli import main
+
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    arguments = sys.argv
+    sys.argv = ["opnas", "search", "--out", str(folder), *tiny_options]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+            main()
+    finally:
+        sys.argv = arguments
+    return folder
