@@ -1,0 +1,108 @@
+"""Pictures: files, labels, escaping, the same bytes every time."""
+
+import struct
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, presets
+from graphir.drawing import MAX_PIXELS
+
+PLAIN = AttentionGraph.from_expression("softmax(scale(Q @ K.T)) @ V", name="plain attention")
+
+
+def labels(path: Path) -> list[str]:
+    """The texts of an SVG that parses."""
+    texts = ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")
+    return ["".join(text.itertext()).strip() for text in texts]
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    raw = path.read_bytes()
+    assert raw.startswith(b"\x89PNG\r\n\x1a\n")
+    return struct.unpack(">II", raw[16:24])
+
+
+def test_an_svg_holds_name_formula_operations_and_types_as_text(tmp_path: Path) -> None:
+    PLAIN.draw(tmp_path / "g.svg")
+    found = labels(tmp_path / "g.svg")
+    assert {"plain attention", "softmax(scale(Q @ K.T)) @ V", "Q", "K", "V", "output"} <= set(found)
+    assert [found.count(x) for x in ("softmax", "scale", "transpose", "matmul")] == [1, 1, 1, 2]
+    assert [found.count(x) for x in ("S × D", "D × S", "S × S", "1", "2")] == [5, 1, 3, 2, 2]
+
+
+def test_a_png_is_a_picture_of_some_size(tmp_path: Path) -> None:
+    PLAIN.draw(tmp_path / "g.PNG")
+    width, height = png_size(tmp_path / "g.PNG")
+    assert width > 300
+    assert height > 500
+
+
+def test_the_same_graph_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a.svg", "b.svg", "a.png", "b.png"):
+        PLAIN.draw(tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert b"<dc:date>" not in (tmp_path / "a.svg").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["g.pdf", "g", "g.svg.exe", ".svg"])
+def test_another_suffix_is_refused_and_nothing_is_written(tmp_path: Path, name: str) -> None:
+    for drawn in (PLAIN, presets.get("bert")):
+        with pytest.raises(ValueError, match=r"use a name that ends in \.svg or \.png"):
+            drawn.draw(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_special_characters_are_escaped_in_an_svg(tmp_path: Path) -> None:
+    from graphir.drawing import canvas, write
+
+    with canvas(tmp_path / "t.svg", 100, 100) as axes:
+        write(axes, 50, 50, '</text><script>"$x^2$" & more', 10)
+    assert '</text><script>"$x^2$" & more' in labels(tmp_path / "t.svg")
+
+
+def test_a_backbone_shows_every_layer_and_each_structure_once(tmp_path: Path) -> None:
+    presets.get("autobert-zero").draw(tmp_path / "b.svg")
+    found = labels(tmp_path / "b.svg")
+    assert found.count("convolution, kernel 7") == 2
+    assert found.count("attention C") == 2
+    titles = ["A: layer 2", "B: layer 4", "C: layers 6, 8", "D: layer 10", "E: layer 12"]
+    assert [text for text in found if text in titles] == titles
+    assert found.count("output") == 5
+
+
+def test_a_run_of_equal_layers_is_named_by_its_ends(tmp_path: Path) -> None:
+    presets.get("bert").draw(tmp_path / "b.svg")
+    assert "A: layers 1 to 12" in labels(tmp_path / "b.svg")
+
+
+def test_a_backbone_of_convolutions_alone_is_drawn(tmp_path: Path) -> None:
+    Backbone((ConvLayer(3), ConvLayer(5)), 8, 2, 16).draw(tmp_path / "b.svg")
+    assert "convolution, kernel 5" in labels(tmp_path / "b.svg")
+
+
+def test_a_very_deep_backbone_stays_within_the_largest_picture(tmp_path: Path) -> None:
+    deep = Backbone((*[ConvLayer(3)] * 127, AttentionLayer(PLAIN)), 8, 2, 16)
+    deep.draw(tmp_path / "b.png")
+    assert max(png_size(tmp_path / "b.png")) <= MAX_PIXELS
+
+
+def test_drawing_leaves_no_setting_behind(tmp_path: Path) -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    PLAIN.draw(tmp_path / "g.svg")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_drawing_never_loads_pyplot(tmp_path: Path) -> None:
+    code = (
+        "import sys; from graphir import presets; "
+        f"presets.get('bert/1').draw({str(tmp_path / 'g.svg')!r}); "
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
