@@ -68,6 +68,13 @@ class Builder:
 
         Products inside products are flattened and scalar factors moved out in front.
         """
+        coefficient, flat, sums = self.flattened(factors, axes, summed)
+        return self.scaled(coefficient, self.product(flat, axes, sums), axes)
+
+    def flattened(
+        self, factors: Sequence[Use], axes: Axes, summed: Axes
+    ) -> tuple[Coefficient, list[Use], Axes]:
+        """A contraction's scalar in front, its factors one level flatter, and its summed axes."""
         coefficient, sums = ONE, list(summed)
         flat: list[Use] = []
         for index, factor in enumerate(factors):
@@ -84,7 +91,7 @@ class Builder:
                 flat += [f.relabelled((*use.labels[:rank], *fresh)) for f in inner.factors]
             else:
                 flat.append(use)
-        return self.scaled(coefficient, self.product(flat, axes, tuple(sums)), axes)
+        return coefficient, flat, tuple(sums)
 
     def product(self, factors: Sequence[Use], axes: Axes, summed: Axes) -> Use:
         """A contraction of just these factors, nothing flattened; labels are put in a standard order."""

@@ -42,7 +42,10 @@ def order_contractions(root: Use, builder: Builder) -> Use:
             case Linear(axes=axes, terms=terms):
                 done[node] = builder.linear([(c, rewritten(use)) for c, use in terms], axes)
             case Contraction(axes=axes, factors=factors, summed=summed) if factors:
-                done[node] = _cheapest_tree(tuple(rewritten(f) for f in factors), axes, summed, builder)
+                # Long products were not flattened whole. Now that their parts are pairs, there is room again.
+                coefficient, flat, sums = builder.flattened([rewritten(f) for f in factors], axes, summed)
+                tree = _cheapest_tree(tuple(flat), axes, sums, builder)
+                done[node] = builder.scaled(coefficient, tree, axes)
             case LogSumExp(axes=axes, operand=operand, summed=axis):
                 done[node] = builder.logsumexp(rewritten(operand), axes, axis)
             case Distance(axes=axes, left=left, right=right, summed=axis):

@@ -46,6 +46,9 @@ class Mask(NamedTuple):
 _SEQ_MASKS = {(1, 0): "tokens", (2, 0): "rows", (2, 1): "columns"}
 """The mask of an ``S`` axis, by the number of dimensions behind ``[B, H]`` and the place among them."""
 
+_NAME_CHARS = 20
+"""About the longest variable, with a view of it."""
+
 _MASKS = {
     "rows": Mask("rows", ":, None, :, None", "  # [B, 1, S, 1]"),
     "columns": Mask("columns", ":, None, None, :", "  # [B, 1, 1, S]"),
@@ -206,9 +209,9 @@ class _Writer:
 
     def combination(self, terms: tuple[tuple[Coefficient, Use], ...], rank: int) -> _Text:
         source = ""
-        for coefficient, use in terms:
+        operands = self.shortened([self.read(use, tuple(range(rank))) for _, use in terms])
+        for (coefficient, _), operand in zip(terms, map(str, operands), strict=True):
             sign = "-" if coefficient.number < 0 else "+"
-            operand = str(self.read(use, tuple(range(rank))))
             scalar = _scalar(Coefficient(abs(coefficient.number), coefficient.scales))
             term = f"{scalar} * {operand}" if scalar else operand
             if source:
@@ -318,7 +321,7 @@ class _Writer:
         """The operands of one call, named first where they are long."""
         if sum(len(text.source) for text in texts) <= _OPERAND_CHARS:
             return texts
-        return [self.named(text, "operand") for text in texts]
+        return [self.named(text, "operand") if len(text.source) > _NAME_CHARS else text for text in texts]
 
     def named(self, text: _Text, stem: str) -> _Text:
         """The value as a variable; a new one unless it is one already."""

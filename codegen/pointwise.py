@@ -48,6 +48,23 @@ FUNCTIONS: dict[str, Function] = {
     "inverse_root": Function(f"({{x}} + {RMS_NORM_EPS}).rsqrt()", lambda x: 1 / np.sqrt(x + RMS_NORM_EPS)),
     # One over a count of tokens; an empty sequence counts as one.
     "inverse_count": Function("torch.reciprocal({x})", lambda x: 1 / np.maximum(x, 1)),
+    # Slopes of the functions above, for the backward; at kinks the subgradient that PyTorch takes.
+    "softsign_slope": Function("(1.0 + torch.abs({x})) ** -2", lambda x: (1 + np.abs(x)) ** -2.0),
+    "step": Function("torch.heaviside({x}, {x}.new_zeros(()))", lambda x: (x > 0) * 1.0, keeps_zero=True),
+    "tanh_slope": Function("1.0 - torch.tanh({x}) ** 2", lambda x: 1 - np.tanh(x) ** 2),
+    "sign": Function("torch.sign({x})", np.sign, keeps_zero=True),
+    "inverse_norm_slope": Function(
+        f"torch.where({{x}} > {COSINE_EPS}, -0.5 * torch.clamp({{x}}, min={COSINE_EPS}) ** -1.5, 0.0)",
+        lambda x: np.where(x > COSINE_EPS, -0.5 * np.maximum(x, COSINE_EPS) ** -1.5, 0.0),
+    ),
+    "inverse_root_slope": Function(
+        f"-0.5 * ({{x}} + {RMS_NORM_EPS}) ** -1.5", lambda x: -0.5 * (x + RMS_NORM_EPS) ** -1.5
+    ),
+    "inverse_or_zero": Function(
+        "torch.where({x} > 0.0, 1.0 / {x}, 0.0)",
+        lambda x: np.divide(1.0, x, out=np.zeros_like(x), where=x > 0),
+        keeps_zero=True,
+    ),
     # Attention dropout: an identity unless dropout_p > 0. Equal softmaxes share one mask.
     "dropout": Function("F.dropout({x}, dropout_p)", lambda x: x, keeps_zero=True),
 }

@@ -5,11 +5,18 @@ from __future__ import annotations
 import hashlib
 import linecache
 import textwrap
+from collections import deque
 from functools import cache
 from types import ModuleType
 from typing import Any
 
 import jinja2
+
+
+MAX_KNOWN_SOURCES = 1024
+"""Of how many generated modules the lines are kept for tracebacks; a long search makes many thousands."""
+
+_known_sources: deque[str] = deque()
 
 
 def render(template: str, **values: Any) -> str:
@@ -26,6 +33,10 @@ def load_source(source: str, stem: str) -> ModuleType:
     """
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     filename = f"<opnas {stem} {digest}>"
+    if filename not in linecache.cache:
+        _known_sources.append(filename)
+    while len(_known_sources) > MAX_KNOWN_SOURCES:
+        linecache.cache.pop(_known_sources.popleft(), None)
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     module = ModuleType(f"opnas_{stem}_{digest}", f"Generated source {filename}.")
     exec(compile(source, filename, "exec"), module.__dict__)
@@ -34,7 +45,9 @@ def load_source(source: str, stem: str) -> ModuleType:
 
 def wrap_docstring(text: str, width: int = 100, indent: int = 4) -> str:
     """``text`` wrapped as the first paragraph of a docstring that is indented by ``indent``."""
-    lines = textwrap.wrap(" ".join(text.split()), width - indent, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(
+        " ".join(text.split()), width - indent, break_long_words=False, break_on_hyphens=False
+    )
     return f"\n{' ' * indent}".join(lines)
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MAX_FACTORS = 16
 """Longest product that is flattened; without a bound x @ x.T, repeated, doubles its length at each step."""
 
+MAX_COEFFICIENT = 2**62
+"""Largest coefficient that is moved out of a product: repeated squaring would square it again and again."""
+
 DIGEST_BYTES = 16
 
 
@@ -169,7 +172,7 @@ def _pointwise(op: str, parity: int = 0, degree: int = 0) -> Rule:
         coefficient, power, sign = 1, 0, 1
         if operand.coefficient < 0 and parity:
             operand, sign = _times(operand, -1), parity
-        if degree:
+        if degree and abs(operand.coefficient) ** degree <= MAX_COEFFICIENT:
             coefficient, power = abs(operand.coefficient) ** degree, operand.power * degree
             operand = Value(1 if operand.coefficient > 0 else -1, 0, operand.core)
 
@@ -237,6 +240,9 @@ def _bilinear(op: str, operands: tuple[Value, ...], value_type: ValueType) -> Va
     x, y = operands
     if x.coefficient == 0 or y.coefficient == 0:
         return _zero(value_type)
+    if abs(x.coefficient * y.coefficient) > MAX_COEFFICIENT:
+        ordered = tuple(sorted(operands, key=_encoded)) if op == "mul" else operands
+        return _opaque(f"whole {op}", ordered, value_type)
     core = _product(op, _factors((x, y), op))
     return Value(x.coefficient * y.coefficient, x.power + y.power, core)
 

@@ -75,16 +75,16 @@ def search(
     temperature: Annotated[float, typer.Option(help="Of the softmax over priorities (opnas).")] = 0.05,
     extended: Annotated[bool, typer.Option(help="Draw from the extended set of operations.")] = False,
     layers: Annotated[int, typer.Option(help="Layers of a backbone.")] = 4,
-    hidden_size: Annotated[int, typer.Option()] = 128,
-    heads: Annotated[int, typer.Option()] = 4,
-    ffn_size: Annotated[int, typer.Option()] = 256,
-    vocab_size: Annotated[int, typer.Option()] = 2048,
+    hidden_size: Annotated[int, typer.Option(help="Width of a token.")] = 64,
+    heads: Annotated[int, typer.Option(help="Heads of a layer.")] = 4,
+    ffn_size: Annotated[int, typer.Option(help="Inner width of feed-forward blocks.")] = 128,
+    vocab_size: Annotated[int, typer.Option(help="Most tokens of the tokenizer.")] = 1024,
     seq_len: Annotated[int, typer.Option(help="Tokens of a sequence.")] = 64,
     batch_size: Annotated[int, typer.Option(help="Sequences of a step.")] = 32,
     held_out: Annotated[int, typer.Option(help="Most sequences that a candidate is judged on.")] = 512,
-    warm_up_steps: Annotated[int, typer.Option(help="Steps of the supernet.")] = 500,
-    candidate_steps: Annotated[int, typer.Option(help="Steps of a candidate.")] = 20,
-    winner_steps: Annotated[int, typer.Option(help="Steps of the winner before it is saved.")] = 200,
+    warm_up_steps: Annotated[int, typer.Option(help="Steps of the supernet.")] = 800,
+    candidate_steps: Annotated[int, typer.Option(help="Steps of a candidate.")] = 30,
+    winner_steps: Annotated[int, typer.Option(help="Steps of the winner before it is saved.")] = 400,
 ) -> None:
     """Evolve a backbone on real text; ends with a ranked list, a drawing and a trained winner."""
     from evolution import SearchSpace

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from evolution import Candidate, SearchResult, Study, search
 from graphir.files import write_json
 from runtime.corpus import Corpus, load_corpus
@@ -89,7 +91,8 @@ def run_search(run: Run, corpus: Corpus, reporter: Reporter) -> Outcome:
             f"the corpus {corpus.name} is not the text that this search began with: "
             "put the old text back, or begin a new search"
         )
-    with run.open_study() as study, _log_file(run.log_path):
+    with run.open_study() as study, _log_file(run.log_path), _one_thread():
+        run.remove_leftovers()
         reporter.stage("tokenizer")
         data = prepare(corpus, config.proxy)
         logger.info("%d training sequences, %d tokens in the vocabulary", len(data.train), data.vocab_size)
@@ -182,6 +185,18 @@ def _log_candidate(candidate: Candidate) -> None:
     origin = f"from {candidate.parent}, {candidate.mutation}" if candidate.mutation else "random"
     outcome = f"score {candidate.score:.4f}" if candidate.ok else f"failed: {candidate.reason}"
     logger.info("candidate %d (%s): %s in %.1f s", candidate.index, origin, outcome, candidate.seconds)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Train on one thread: the order of sums, and so every score, then is the same on any number of cores. At these
+    sizes more threads cost more than they give."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

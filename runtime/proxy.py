@@ -20,7 +20,7 @@ from runtime.supernet import Supernet
 from runtime.tokenizer import MIN_VOCAB_SIZE, Sequences, encode_sequences, train_tokenizer
 from runtime.training import Recipe, TrainingReport, evaluate_mlm, train
 
-PROXY_SPACE = SearchSpace(layers=4, hidden_size=128, heads=4, ffn_size=256)
+PROXY_SPACE = SearchSpace(layers=4, hidden_size=64, heads=4, ffn_size=128)
 """The space of the default search: the paper's layers, small enough for two cores."""
 
 
@@ -43,13 +43,13 @@ class ProxyConfig:
         ValueError: naming the field that is out of bounds.
     """
 
-    vocab_size: int = 2048
+    vocab_size: int = 1024
     seq_len: int = 64
     batch_size: int = 32
     held_out_sequences: int = 512
     held_out_seed: int = 0
-    warm_up_steps: int = 500
-    warm_up_rate: float = 1e-3
+    warm_up_steps: int = 600
+    warm_up_rate: float = 3e-3
     candidate_steps: int = 20
     candidate_rate: float = 1e-3
 

@@ -52,7 +52,7 @@ class RunConfig:
     strategy_settings: dict[str, Any] = field(default_factory=dict)
     space: SearchSpace = PROXY_SPACE
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
-    winner_steps: int = 200
+    winner_steps: int = 400
 
     def __post_init__(self) -> None:
         for name, low in (("candidates", 1), ("seed", 0), ("winner_steps", 0)):
@@ -145,6 +145,14 @@ class Run:
             return cls(folder, RunConfig.from_dict(json.loads(path.read_bytes())))
         except (ValueError, RecursionError) as error:
             raise RunError(f"{path} cannot be read: {str(error)[:300]}") from None
+
+    def remove_leftovers(self) -> None:
+        """Remove what a killed process had begun to write. Only for who holds the study open for writing."""
+        for path in self.folder.glob(".*.tmp"):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def open_study(self, readonly: bool = False) -> Study:
         """The study; made if there is none yet and ``readonly`` is not asked for.

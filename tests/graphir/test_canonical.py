@@ -269,3 +269,12 @@ def test_a_backbone_hash_sees_sizes_kernels_and_meaning_but_no_names() -> None:
     ]
     assert len({same, *map(backbone_hash, different)}) == 6
     assert presets.get("bert").canonical_hash() != presets.get("autobert-zero").canonical_hash()
+
+
+@pytest.mark.parametrize("square", ["t @ t", "mul(t, t)", "relu_squared(t)"])
+def test_repeated_squaring_keeps_coefficients_small(square):
+    steps = "; ".join(f"t = {square}" for _ in range(50))
+    graph = AttentionGraph.from_expression(f"t = Q.T @ Q + Q.T @ Q; {steps}; Q @ t")
+    other = AttentionGraph.from_expression(f"t = Q.T @ Q; {steps}; Q @ t")
+    assert graph.canonical_hash() != other.canonical_hash()
+    assert len(graph.summary()) < 100_000

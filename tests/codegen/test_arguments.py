@@ -1,0 +1,90 @@
+"""What a compiled attention refuses, and what it says then."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from codegen import BackendError, compile_attention
+from graphir import presets
+
+PLAIN = compile_attention(presets.get("bert/1"))
+SHARED = compile_attention(presets.get("shared-qk"))  # Q and V
+
+
+def tensors(*shape, dtype=torch.float32):
+    return torch.zeros(3, *shape, dtype=dtype)
+
+
+def test_unused_inputs_may_be_none_or_anything():
+    q, k, v = tensors(1, 1, 3, 2)
+    expected = SHARED(q, None, v)
+    assert torch.equal(SHARED(q, k, v), expected)
+    assert torch.equal(SHARED(q, torch.zeros(7), v), expected)
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_used_input_that_is_none_is_named(missing):
+    inputs = list(tensors(1, 1, 3, 2))
+    inputs[missing] = None
+    with pytest.raises(ValueError, match=f"the graph uses {'QKV'[missing]}: .*not None"):
+        PLAIN(*inputs)
+
+
+@pytest.mark.parametrize(
+    ("q", "message"),
+    [
+        (torch.zeros(3, 2), r"q must be a floating-point tensor \[B, H, S, D\], not torch.float32 \[3, 2\]"),
+        (torch.zeros(1, 1, 3, 2, dtype=torch.int64), "q must be a floating-point tensor .* torch.int64"),
+        ([[1.0]], "q must be a floating-point tensor .* not list"),
+        (torch.zeros(1, 1, 4, 2), r"one shape: k is \[1, 1, 3, 2\], not \[1, 1, 4, 2\]"),
+        (torch.zeros(1, 1, 3, 2).double(), "one dtype: k is torch.float32, not torch.float64"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(q, message):
+    _, k, v = tensors(1, 1, 3, 2)
+    with pytest.raises(ValueError, match=message):
+        PLAIN(q, k, v)
+
+
+@pytest.mark.parametrize(
+    "key_mask",
+    [
+        torch.ones(3, dtype=torch.bool),
+        torch.ones(2, 4, dtype=torch.bool),
+        torch.ones(1, 3, dtype=torch.bool),  # it would broadcast
+        torch.ones(2, 3),
+        torch.ones(2, 3, dtype=torch.int64),
+        [[True] * 3] * 2,
+    ],
+)
+def test_a_mask_of_another_shape_or_type_is_refused(key_mask):
+    with pytest.raises(
+        ValueError, match=r"key_mask must be bool \[B, S\] = \[2, 3\], True = real token, not"
+    ):
+        PLAIN(*tensors(2, 1, 3, 2), key_mask=key_mask)
+
+
+@pytest.mark.parametrize("dropout_p", [-0.1, 1.0, 2.0, float("nan")])
+def test_a_dropout_outside_its_range_is_refused(dropout_p):
+    with pytest.raises(ValueError, match="dropout_p must be at least 0 and below 1"):
+        PLAIN(*tensors(1, 1, 3, 2), dropout_p=dropout_p)
+
+
+def test_the_triton_backend_says_what_to_use_instead():
+    with pytest.raises(BackendError, match="use backend='torch'"):
+        compile_attention(presets.get("bert/1"), backend="triton")
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(ValueError, match="must be 'auto', 'torch' or 'triton', not 'cuda'"):
+        compile_attention(presets.get("bert/1"), backend="cuda")
+
+
+@pytest.mark.parametrize("name", ["bert/1", "linear-attention", "linear-cosine-attention"])
+@pytest.mark.parametrize("shape", [(0, 2, 3, 4), (2, 2, 0, 4)])
+def test_empty_batches_and_sequences_give_empty_results(name, shape):
+    attention = compile_attention(presets.get(name))
+    key_mask = torch.ones(shape[0], shape[2], dtype=torch.bool)
+    assert attention(*tensors(*shape)).shape == shape
+    assert attention(*tensors(*shape), key_mask=key_mask).shape == shape
