@@ -22,6 +22,16 @@ app = typer.Typer(
     add_completion=False,
 )
 
+_BENCHMARKED = (
+    "bert/1",
+    "autobert-zero",
+    "linear-attention",
+    "linear-cosine-attention",
+    "cosine-attention",
+    "shared-qk",
+)
+"""What `opnas bench` measures where nothing else is named."""
+
 TargetArgument = Annotated[
     str, typer.Argument(help="A preset, a graph or backbone file, a formula, or the folder of a search.")
 ]
@@ -250,6 +260,42 @@ def export(
     print(f"exported to {written}:")
     for path in sorted(written.iterdir()):
         print(f"  {path.name:32} {path.stat().st_size:>12,} bytes")
+
+
+@app.command()
+def bench(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(help="Presets, files, formulas or a search; by default the presets."),
+    ] = None,
+    seq_len: Annotated[int, typer.Option(help="Tokens of a sequence.")] = 2048,
+    head_dim: Annotated[int, typer.Option(help="Head dimension.")] = 64,
+    heads: Annotated[int, typer.Option(help="Heads.")] = 8,
+    batch: Annotated[int, typer.Option(help="Sequences.")] = 2,
+    dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")] = "float32",
+    rounds: Annotated[int, typer.Option(help="How often each form is timed.")] = 7,
+    quick: Annotated[bool, typer.Option(help="A small table in seconds; sizes are fixed.")] = False,
+    out: Annotated[Path | None, typer.Option("--json", help="Also write everything to this file.")] = None,
+) -> None:
+    """Compare the generated code with eager PyTorch and torch.compile; a wrong result is not timed."""
+    from runtime.bench import QUICK, Setting, benchmark
+    from runtime.bench_table import format_table
+    from runtime.targets import resolve
+
+    with _options():
+        setting = Setting(seq_len, head_dim, heads, batch, dtype, rounds=rounds)
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"the folder {out.parent} of --json does not exist: make it first")
+    graphs = [resolve(target) for target in targets or _BENCHMARKED]
+    if quick:
+        setting, graphs = QUICK, [*graphs, resolve("bert/1")]
+    result = benchmark(graphs, setting, progress=lambda line: print(f"  {line}", file=sys.stderr))
+    print(format_table(result))
+    if out is not None:
+        out.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+    if result.wrong:
+        print(f"wrong results, not timed: {', '.join(result.wrong)}", file=sys.stderr)
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ def test_opening_a_graph_loads_no_torch():
         "graphir.presets.get('autobert-zero').summary()\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert "graphir" in loaded
     assert not {"torch", "triton", "matplotlib", "tokenizers"} & set(loaded)
 

@@ -4,9 +4,27 @@ import random
 
 import pytest
 
-SUBJECTS = "the graph|a kernel|the loop|every node|one layer|the search|a token|the mask".split("|")
-VERBS = "reads|writes|keeps|returns|holds|moves|checks|names".split("|")
-OBJECTS = "its inputs|a value|the result|two operands|every row|the padding|a score|the key".split("|")
+SUBJECTS = [
+    "the graph",
+    "a kernel",
+    "the loop",
+    "every node",
+    "one layer",
+    "the search",
+    "a token",
+    "the mask",
+]
+VERBS = ["reads", "writes", "keeps", "returns", "holds", "moves", "checks", "names"]
+OBJECTS = [
+    "its inputs",
+    "a value",
+    "the result",
+    "two operands",
+    "every row",
+    "the padding",
+    "a score",
+    "the key",
+]
 
 
 @pytest.fixture(scope="session")

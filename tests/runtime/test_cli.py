@@ -63,6 +63,28 @@ def test_diff_names_what_changed(opnas):
     assert "add" in out
 
 
+def test_bench_prints_a_table_and_writes_json(opnas, tmp_path):
+    path = tmp_path / "bench.json"
+    sizes = ("--seq-len", 32, "--head-dim", 8, "--heads", 2, "--rounds", 1)
+    code, out, _ = opnas("bench", "linear-attention", "Q @ softmax(K.T @ V)", *sizes, "--json", path)
+    assert code == 0
+    assert "linear-attention" in out
+    assert {row["name"] for row in json.loads(path.read_text())["rows"]} == {"linear-attention", "formula"}
+
+
+def test_bench_times_no_wrong_result_and_exits_with_1(opnas, monkeypatch):
+    from codegen import compile_attention
+
+    monkeypatch.setattr(
+        "runtime.bench.compile_attention", lambda graph, backend: compile_attention(presets.get("bert/1"))
+    )
+    sizes = ("--seq-len", 32, "--head-dim", 8, "--heads", 2, "--rounds", 1)
+    code, out, err = opnas("bench", "linear-attention", *sizes)
+    assert code == 1
+    assert "wrong" in out
+    assert "linear-attention" in err
+
+
 # -- refusals: one clear message, exit code 2, nothing written
 
 
@@ -167,6 +189,13 @@ def test_an_unknown_preset_is_answered_with_the_nearest_names(opnas):
 def test_drawing_to_an_unknown_kind_of_file_is_refused(opnas, tmp_path):
     refused(opnas("inspect", "bert/1", "--draw", tmp_path / "graph.gif"), ".svg")
     assert not list(tmp_path.iterdir())
+
+
+def test_bench_refuses_sizes_out_of_bounds(opnas, tmp_path):
+    refused(opnas("bench", "bert/1", "--seq-len", 0), "seq_len")
+    refused(opnas("bench", "bert/1", "--dtype", "int8"), "dtype")
+    refused(opnas("bench", "bert/1", "--json", tmp_path / "gone" / "bench.json"), "folder")
+    refused(opnas("bench", "bret/1"), "bert/1")
 
 
 def test_a_graph_is_not_compared_with_a_backbone(opnas):
