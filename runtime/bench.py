@@ -5,6 +5,7 @@ A form is judged before it is timed, its result and every gradient, and a wrong 
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable, Iterable
@@ -17,7 +18,9 @@ import torch
 from codegen import compile_attention
 from graphir import AttentionGraph, Backbone, presets
 from runtime.accuracy import (
+    WRONG,
     Attention,
+    IncomparableError,
     Inputs,
     JudgeError,
     allowed_errors,
@@ -87,7 +90,7 @@ class Setting:
         return self.batch, self.heads, self.seq_len, self.head_dim
 
 
-QUICK = Setting(seq_len=1024, rounds=3, forward=False, compile_seconds=4.0)
+QUICK = Setting(seq_len=1024, heads=4, rounds=3, forward=False, compile_seconds=4.0)
 """A small table that takes seconds a graph, for the end of a search."""
 
 
@@ -96,8 +99,9 @@ class Measurement:
     """One form of one graph.
 
     Attributes:
-        error: largest error of the result and the gradients, relative to their scale; None where it did not run.
-        allowed: the largest that was allowed for the one that came nearest to its limit or beyond.
+        error: error of the result or of a gradient, relative to its scale: of the one that is furthest from, or
+            nearest to, what was allowed. None where the form did not run.
+        allowed: what was allowed there (see `runtime.accuracy.allowed_errors`).
         problem: why it was not timed; empty where it was.
         wrong: whether that is because a result is wrong.
         forward: times of forward alone, without gradients; None where not timed.
@@ -111,6 +115,11 @@ class Measurement:
     forward: Timing | None = None
     forward_backward: Timing | None = None
 
+    @property
+    def inexact(self) -> bool:
+        """Whether it loses more than is allowed, but no more than rounding can explain: it is timed all the same."""
+        return not self.wrong and self.error is not None and self.error > (self.allowed or 0.0)
+
 
 @dataclass(frozen=True)
 class BenchmarkRow:
@@ -122,6 +131,7 @@ class BenchmarkRow:
         tier, fused_calls: facts of the compiled form's plan.
         forms: by name in `FORMS`; without torch.compile where it did not take part.
         problem: why nothing of this graph could be judged, else empty.
+        misjudged: whether that is because the judge itself is wrong.
     """
 
     name: str
@@ -130,11 +140,12 @@ class BenchmarkRow:
     fused_calls: int
     forms: dict[str, Measurement]
     problem: str = ""
+    misjudged: bool = False
 
     @property
     def wrong(self) -> bool:
-        """Whether a form of this graph gives a wrong result, or none could be judged."""
-        return bool(self.problem) or any(form.wrong for form in self.forms.values())
+        """Whether a form of this graph, or the judge, gives a wrong result."""
+        return self.misjudged or any(form.wrong for form in self.forms.values())
 
     def speedup(self, over: str, what: str = "forward_backward") -> float | None:
         """How many times faster the compiled form is than another (ratio of medians); None where not timed."""
@@ -164,8 +175,13 @@ class Benchmark:
         return tuple(row.name for row in self.rows if row.wrong)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON; times in seconds."""
-        return asdict(self)
+        """Everything, ready for JSON; times in seconds, an error that is not a number as None."""
+        data = asdict(self)
+        for row in data["rows"]:
+            for form in row["forms"].values():
+                if form["error"] is not None and not math.isfinite(form["error"]):
+                    form["error"] = None
+        return data
 
 
 def benchmark(
@@ -232,8 +248,8 @@ def measure(graph: AttentionGraph, setting: Setting) -> BenchmarkRow:
     try:
         check_judge(graph, setting.masked, setting.seed)
         judged = judge_forms(forms, inputs, judge(graph, inputs))
-    except JudgeError as error:
-        return BenchmarkRow(*facts, forms={}, problem=str(error))
+    except (JudgeError, IncomparableError) as error:
+        return BenchmarkRow(*facts, forms={}, problem=str(error), misjudged=isinstance(error, JudgeError))
 
     right = {name: form for name, form in forms.items() if not judged[name].problem}
     both = {name: _forward_backward(form, inputs) for name, form in right.items()}
@@ -261,9 +277,18 @@ def judge_forms(
         forms: by name; `EAGER` is among them and sets what the others may lose.
         inputs: what they are called with.
         truth: float64 result and gradients.
+
+    Raises:
+        IncomparableError: where plain eager evaluation loses more than half of the digits.
     """
     dtype = inputs.grad.dtype
+    limit = eager_limit(dtype)
     eager = relative_errors(inputs.forward_backward(forms[EAGER]), truth)
+    if not max(eager) <= limit:
+        raise IncomparableError(
+            f"{str(dtype).removeprefix('torch.')} does not carry this graph: plain eager evaluation is off by "
+            f"{max(eager):.1e} of the scale of a result, and above {limit:.1e} there is nothing to compare with"
+        )
     judged = {}
     for name, form in forms.items():
         try:
@@ -273,13 +298,15 @@ def judge_forms(
                 raise
             judged[name] = Measurement(problem=f"failed: {_first_line(error)}")
             continue
-        limits = (eager_limit(dtype),) * len(errors) if name == EAGER else allowed_errors(eager, dtype)
-        worst = max(range(len(errors)), key=lambda n: errors[n] / limits[n])
+        allowed = (limit,) * len(errors) if name == EAGER else allowed_errors(eager, dtype)
+        ratios = [error / limit for error, limit in zip(errors, allowed, strict=True)]
+        wrong = [n for n, ratio in enumerate(ratios) if ratio > WRONG]
+        at = wrong[0] if wrong else ratios.index(max(ratios))
         problem = ""
-        if not errors[worst] <= limits[worst]:
-            what = "the result" if worst == 0 else f"the gradient of {list(inputs.tensors)[worst - 1]}"
-            problem = f"wrong: {what} is off by {errors[worst]:.1e} of its scale, allowed {limits[worst]:.1e}"
-        judged[name] = Measurement(errors[worst], limits[worst], problem, bool(problem))
+        if wrong:
+            what = "the result" if at == 0 else f"the gradient of {list(inputs.tensors)[at - 1]}"
+            problem = f"wrong: {what} is off by {errors[at]:.1e} of its scale, allowed {allowed[at]:.1e}"
+        judged[name] = Measurement(errors[at], allowed[at], problem, bool(wrong))
     return judged
 
 

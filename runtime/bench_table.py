@@ -72,14 +72,20 @@ def _section(rows: Sequence[BenchmarkRow], what: str) -> list[str]:
 def _errors(rows: Sequence[BenchmarkRow]) -> list[str]:
     forms = [form for form in (EAGER, COMPILED, GENERATED) if any(form in row.forms for row in rows)]
     body = [[row.name, *(_error(row.forms.get(form, Measurement())) for form in forms)] for row in rows]
-    title = "largest error of the result and the gradients against float64, relative to their scale (allowed)"
-    return [title, *_aligned(["graph", *forms], body)]
+    lines = [
+        "error against float64, result or gradient, relative to its scale (allowed)",
+        *_aligned(["graph", *forms], body),
+    ]
+    if any(measurement.inexact for row in rows for measurement in row.forms.values()):
+        lines.append("! less exact than allowed, within what rounding explains")
+    return lines
 
 
 def _error(measurement: Measurement) -> str:
     if measurement.error is None:
         return "-"
-    return f"{measurement.error:.1e} ({measurement.allowed:.1e})"
+    mark = "! " if measurement.inexact else ""
+    return f"{mark}{measurement.error:.1e} ({measurement.allowed:.1e})"
 
 
 def _milliseconds(seconds: float) -> str:
