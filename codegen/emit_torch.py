@@ -71,7 +71,7 @@ class TorchProgram:
     @property
     def uses_functional(self) -> bool:
         """Whether the body calls `torch.nn.functional`."""
-        return any("F." in line for line in (*self.lines, self.result))
+        return "attend" in self.needed or any("F." in line for line in (*self.lines, self.result))
 
 
 class _Text(NamedTuple):
@@ -271,12 +271,12 @@ class _Writer:
             self.read(step.key, (1, 2)),
             self.read(step.value, (1, 2)),
         )
-        self.masks.add("columns")
+        self.needed.add("attend")
         operands = [self.named(query, "query"), self.named(key, "key"), self.named(value, "value")]
-        arguments = [*map(str, operands), "attn_mask=columns", "dropout_p=dropout_p"]
+        arguments = [*map(str, operands), "key_mask", "dropout_p"]
         if step.scale != Coefficient(1, 1):
             arguments.append(f"scale={_scalar(step.scale) or '1.0'}")
-        return _Text(f"F.scaled_dot_product_attention({', '.join(arguments)})")
+        return _Text(f"_attend({', '.join(arguments)})")
 
     # -- reading values
 

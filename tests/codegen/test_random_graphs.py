@@ -63,7 +63,9 @@ def test_a_sample_agrees_with_the_reference(operations, part, fresh_seed, draw, 
     sensitive = 0
     for number in range(100):
         graph = random_graph(rng, space)
-        seq_len, head_dim = rng.randint(1, 9), rng.randint(1, 9)
+        # With one column a cosine is a sign: values are equal exactly or not at all, and a distance of equal ones
+        # has no right digit that a perturbation of the inputs could reveal. Presets are tested with one column.
+        seq_len, head_dim = rng.randint(1, 9), rng.randint(2, 9)
         lengths = None if number % 3 == 0 else [seq_len, rng.randint(0, seq_len), rng.randint(0, seq_len)]
         case = draw(rng.getrandbits(32), seq_len, head_dim, lengths)
         expected = truth(graph, case)
