@@ -273,7 +273,7 @@ def bench(
     heads: Annotated[int, typer.Option(help="Heads.")] = 8,
     batch: Annotated[int, typer.Option(help="Sequences.")] = 2,
     dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")] = "float32",
-    rounds: Annotated[int, typer.Option(help="How often each form is timed.")] = 7,
+    rounds: Annotated[int, typer.Option(help="How often each form is timed.")] = 5,
     quick: Annotated[bool, typer.Option(help="A small table in seconds; sizes are fixed.")] = False,
     out: Annotated[Path | None, typer.Option("--json", help="Also write everything to this file.")] = None,
 ) -> None:
