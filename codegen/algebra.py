@@ -77,6 +77,9 @@ class Builder:
         """A contraction's scalar in front, its factors one level flatter, and its summed axes."""
         coefficient, sums = ONE, list(summed)
         flat: list[Use] = []
+        # A square stays a square: |K x|^2 as x^T (K^T K) x loses digits where K x is small. Squares of S x S
+        # values are flattened all the same, since they may then become linear in S.
+        squares = {f.node for f in factors if f.node.axes.count(AXIS_SEQ) < 2 and factors.count(f) > 1}
         for index, factor in enumerate(factors):
             scalar, use = _split_scalar(factor)
             if (coefficient * scalar).moderate:
@@ -84,8 +87,9 @@ class Builder:
             else:
                 use = factor
             room = MAX_FACTORS - len(flat) - (len(factors) - index - 1)
-            if isinstance(use.node, Contraction) and _worth_flattening(use.node, room):
-                inner, rank = use.node, len(use.node.axes)
+            inner, rank = use.node, len(use.node.axes)
+            flattens = factor.node not in squares
+            if flattens and isinstance(inner, Contraction) and _worth_flattening(inner, room):
                 fresh = range(len(axes) + len(sums), len(axes) + len(sums) + len(inner.summed))
                 sums += inner.summed
                 flat += [f.relabelled((*use.labels[:rank], *fresh)) for f in inner.factors]

@@ -62,7 +62,10 @@ def _contributions(node: Expr, total: Use, builder: Builder) -> Iterator[tuple[E
             yield operand.node, _in_frame_of(operand, builder.contraction([total, slope], axes, ()))
         case Linear(axes=axes, terms=terms):
             for coefficient, use in terms:
-                yield use.node, builder.scaled(coefficient, _summed_to(use, [total], axes, builder), use.node.axes)
+                yield (
+                    use.node,
+                    builder.scaled(coefficient, _summed_to(use, [total], axes, builder), use.node.axes),
+                )
         case Contraction(axes=axes, factors=factors, summed=summed):
             for position, use in enumerate(factors):
                 others = [total, *factors[:position], *factors[position + 1 :]]

@@ -12,7 +12,6 @@ from typing import Any
 
 import jinja2
 
-
 MAX_KNOWN_SOURCES = 1024
 """Of how many generated modules the lines are kept for tracebacks; a long search makes many thousands."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from graphir import AttentionGraph, Backbone, presets
+from graphir import AttentionGraph, AttentionLayer, Backbone, presets
 from graphir.backbone import BACKBONE_FORMAT
 from graphir.diff import Difference
 from graphir.files import read_json
@@ -79,7 +80,18 @@ def _best_of_run(folder: Path) -> Backbone:
         best = study.best(1)
     if not best:
         raise TargetError(f"the search in {folder} has no successful candidate yet")
-    return best[0].backbone
+    return _with_named_graphs(best[0].backbone)
+
+
+def _with_named_graphs(backbone: Backbone) -> Backbone:
+    """The same with graphs named after their layers, ``candidate-30/1``, as those of presets are."""
+    layers = (
+        AttentionLayer(layer.graph.renamed(f"{backbone.name}/{number}"))
+        if isinstance(layer, AttentionLayer)
+        else layer
+        for number, layer in enumerate(backbone.layers, 1)
+    )
+    return replace(backbone, layers=tuple(layers))
 
 
 def _exists(path: Path) -> bool:

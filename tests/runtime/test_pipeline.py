@@ -9,9 +9,11 @@ import time
 import pytest
 
 from evolution import Study, StudyError
+from graphir import AttentionLayer
 from runtime.corpus import load_corpus
 from runtime.pipeline import run_search
 from runtime.run import Run, RunError
+from runtime.targets import resolve
 
 COMMAND = [sys.executable, "-c", "from runtime.cli import main; main()"]
 
@@ -136,3 +138,10 @@ def test_inspect_lists_the_candidates_of_a_run(opnas, finished_run):
     assert code == 0
     assert "7 of 7 candidates" in out
     assert out.count("conv(") + out.count("softmax(") >= 1
+
+
+def test_the_best_backbone_of_a_run_has_graphs_named_after_their_layers(finished_run):
+    backbone = resolve(str(finished_run))
+    for number, layer in enumerate(backbone.layers, 1):
+        if isinstance(layer, AttentionLayer):
+            assert layer.graph.name == f"{backbone.name}/{number}"
