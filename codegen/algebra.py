@@ -32,9 +32,14 @@ Term = tuple[Coefficient, Use]
 
 
 class Builder:
-    """Makes nodes in normal form. Every method returns a `Use` in the frame of the new value's axes."""
+    """Makes nodes in normal form. Every method returns a `Use` in the frame of the new value's axes.
 
-    def __init__(self) -> None:
+    Args:
+        dropout: whether softmaxes over S are subject to attention dropout.
+    """
+
+    def __init__(self, dropout: bool = True) -> None:
+        self.dropout = dropout
         self._nodes: dict[tuple[Any, ...], Expr] = {}
 
     def input(self, name: str) -> Use:

@@ -32,7 +32,7 @@ def _linear(*coefficients: Coefficient) -> Rule:
 def _softmax(builder: Builder, axes: Axes, x: Use) -> Use:
     weights = builder.softmax(x, axes)
     # Attention dropout multiplies every softmax over S.
-    return builder.pointwise("dropout", weights, axes) if axes[1] == AXIS_SEQ else weights
+    return builder.pointwise("dropout", weights, axes) if builder.dropout and axes[1] == AXIS_SEQ else weights
 
 
 def _matmul(builder: Builder, axes: Axes, x: Use, y: Use) -> Use:

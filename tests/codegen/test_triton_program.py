@@ -1,0 +1,205 @@
+"""Generated kernels, forward and backward, run by Triton's interpreter on CPU tensors and built ahead of time."""
+
+import hashlib
+import importlib.util
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+
+from codegen.expr import AXIS_SEQ
+from codegen.pointwise import FUNCTIONS
+from codegen.schedule import ScheduleError
+from codegen.spec import check_schedule
+from codegen.triton_attention import triton_program
+from codegen.triton_functions import TRITON_FUNCTIONS
+from evolution import SearchSpace, random_graph
+from graphir import AttentionGraph, presets, reference
+
+triton = pytest.importorskip("triton", reason="Triton is installed on Linux only")
+
+CLASSES = [
+    "rms_norm(Q @ K.T) @ V",
+    "mul(Q, K) + rms_norm(K.T).T",
+    "euclidean_distance(Q, K) @ (V + V)",
+    "V @ softmax(euclidean_distance(Q.T, K.T)) @ Q.T @ K",
+    "Q @ cosine_similarity(Q.T, K.T)",
+    "relu_squared(sub(Q, K))",
+    "tanh(Q @ K.T) @ sigmoid(V) + abs(Q)",
+    "t = Q @ K.T; softmax(t) @ (t.T @ V)",
+    "mul(Q @ K.T, K @ Q.T) @ V",
+    "softmax(softmax(Q @ K.T).T) @ V",
+    "Q + -Q",
+    "softmax(Q @ -Q.T) @ softmax(Q @ K.T) @ (V + K)",
+    "t = softmax(Q @ K.T); t @ t @ V",
+    "softsign(softmax(Q @ K.T) @ logsigmoid(K @ Q.T)) @ V",
+]
+"""One graph a class: no softmax, column softmax, two softmaxes in a row, products of two S x S values, D x D values,
+sums over S with a result of D x D, cosine, euclid, one input in both roles, a zero."""
+
+GRAPHS = {
+    graph.equation(): graph
+    for graph in [
+        *(presets.get(name) for name in presets.names() if isinstance(presets.get(name), AttentionGraph)),
+        *map(AttentionGraph.from_expression, CLASSES),
+    ]
+}
+
+
+def load(source, folder):
+    """The generated module, from a file: Triton reads the text of kernels."""
+    path = folder / f"kernels_{hashlib.sha256(source.encode()).hexdigest()[:16]}.py"
+    path.write_text(source)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def interpreted(tmp_path):
+    """Loads generated kernels; tests/conftest.py chose the interpreter."""
+    return lambda source: load(source, tmp_path)
+
+
+def largest_errors(graph, module, seed, dtype=torch.float32, tokens=37, head_dim=8):
+    """Error of the result and of the gradients, relative to their scale; NaN stands in padded rows."""
+    rng = np.random.default_rng(seed)
+    shape = (3, 2, tokens, head_dim)
+    key_mask = np.stack([rng.permutation(tokens) < real for real in (tokens, tokens // 2, 0)])
+    drawn = {name: torch.tensor(rng.standard_normal(shape), dtype=dtype) for name in "QKVG"}
+    q, k, v, grad = (drawn[name].double().numpy() for name in "QKVG")
+    expected = [reference.evaluate(graph, q, k, v, key_mask)]
+    expected += reference.gradients(graph, grad, q, k, v, key_mask).values()
+
+    mask = torch.tensor(key_mask)
+    for tensor in drawn.values():
+        tensor[~mask[:, None, :].expand(shape[:3])] = torch.nan
+    inputs = [drawn[name] for name in graph.inputs]
+    out, *residuals = module.forward(*inputs, mask, (16, 16))
+    found = [out, *module.backward(drawn["G"], *inputs, mask, (16, 16), *residuals)]
+    return [
+        float(np.abs(x.double().numpy() - truth).max() / max(1.0, np.abs(truth).max()))
+        for x, truth in zip(found, expected, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("equation", GRAPHS)
+def test_kernels_agree_with_the_reference_in_float32(equation, interpreted, fresh_seed):
+    graph = GRAPHS[equation]
+    module = interpreted(triton_program(graph).source)
+    # A few hundred roundings of float32; distances of near rows and their gradients amplify them most.
+    assert max(largest_errors(graph, module, fresh_seed)) <= 1e-4, f"OPNAS_TEST_SEED={fresh_seed}"
+
+
+@pytest.mark.parametrize(("tokens", "head_dim"), [(1, 8), (16, 24), (50, 64)])
+@pytest.mark.parametrize("name", ["autobert-zero/10", "linear-attention"])
+def test_lengths_and_head_dimensions_need_not_fit_the_tiles(name, tokens, head_dim, interpreted, fresh_seed):
+    graph = presets.get(name)
+    module = interpreted(triton_program(graph).source)
+    errors = largest_errors(graph, module, fresh_seed, tokens=tokens, head_dim=head_dim)
+    assert max(errors) <= 1e-4, f"OPNAS_TEST_SEED={fresh_seed}"
+
+
+@pytest.mark.parametrize("name", ["bert/1", "autobert-zero/4", "linear-cosine-attention"])
+def test_kernels_are_right_in_float16(name, interpreted, fresh_seed):
+    graph = presets.get(name)
+    module = interpreted(triton_program(graph).source)
+    # Products of float16 operands: sixteen roundings of 2^-11.
+    errors = largest_errors(graph, module, fresh_seed, dtype=torch.float16)
+    assert max(errors) <= 16 * 2**-11, f"OPNAS_TEST_SEED={fresh_seed}"
+
+
+def test_large_scores_make_no_nan(interpreted):
+    graph = presets.get("autobert-zero/2")
+    module = interpreted(triton_program(graph).source)
+    q, k = torch.randn(2, 1, 1, 40, 8, generator=torch.Generator().manual_seed(0)).unbind()
+    mask = torch.ones(1, 40, dtype=torch.bool)
+    mask[:, 30:] = False
+    out, *residuals = module.forward(100 * q, 100 * k, mask, (16, 16))
+    grads = module.backward(torch.ones_like(q), 100 * q, 100 * k, mask, (16, 16), *residuals)
+    assert all(x.isfinite().all() for x in (out, *grads))
+
+
+# -- schedules
+
+
+def test_every_random_graph_has_a_schedule_that_keeps_the_rules(fresh_seed):
+    rng = Random(fresh_seed)
+    for _ in range(150):
+        graph = random_graph(rng, SearchSpace())
+        program = triton_program(graph)  # checks both schedules
+        compile(program.source, "generated", "exec")
+
+
+def test_the_attentions_of_the_paper_take_one_kernel_forward_and_two_backward():
+    for name in presets.names():
+        if name.startswith(("autobert-zero/", "bert/")):
+            program = triton_program(presets.get(name))
+            forward = [kernel for kernel in program.forward.kernels if kernel.level]
+            backward = [kernel for kernel in program.backward.kernels if kernel.level]
+            # One preparation each at most, one loop each.
+            assert (len(forward), len(backward)) == (1, 2), name
+            assert len(program.forward.kernels) <= 2, name
+            assert len(program.backward.kernels) <= 3, name
+            assert {number for kernel in forward + backward for number in kernel.passes.values()} == {0}, name
+
+
+def test_no_square_of_s_is_stored_where_none_is_multiplied_with_another():
+    for graph in GRAPHS.values():
+        program = triton_program(graph)
+        stored = program.forward.stored | program.backward.stored
+        squares = [node for node in stored if node.axes.count(AXIS_SEQ) == 2]
+        multiplies_squares = "logsigmoid(K @ Q.T)" in graph.equation()
+        assert bool(squares) == multiplies_squares, graph.equation()
+
+
+def broken(schedule, kernel=-1, **changes):
+    kernels = list(schedule.kernels)
+    kernels[kernel] = replace(kernels[kernel], **changes)
+    return replace(schedule, kernels=tuple(kernels))
+
+
+def faulty_schedules():
+    # A softmax over columns: its statistic is needed at another instance, so a kernel of its own computes it.
+    forward = triton_program(AttentionGraph.from_expression("softmax(Q @ K.T).T @ V")).forward
+    column = triton_program(AttentionGraph.from_expression("softmax((Q @ K.T).T).T @ V")).forward
+    plain = triton_program(presets.get("bert/1"))
+    (kernel,) = plain.forward.kernels
+    statistic = next(iter(kernel.passes))
+    split = forward if len(forward.kernels) > 1 else column
+    return {
+        "nothing is broken": (plain.forward, False),
+        "nothing is broken in two kernels": (split, False),
+        "a value that a loop reads is not stored": (broken(split, 0, stores=frozenset()), True),
+        "kernels in the wrong order": (replace(split, kernels=split.kernels[::-1]), True),
+        "a kernel left out": (replace(split, kernels=split.kernels[1:]), True),
+        "a value written twice": (replace(split, kernels=(*split.kernels, split.kernels[0])), True),
+        "a result that is not written": (broken(plain.forward, stores=frozenset({statistic})), True),
+        "a loop that must not be shared": (broken(plain.forward, merged={}), True),
+        "a sum without a loop": (broken(plain.forward, passes={statistic: 0}), True),
+        "a value computed before what it needs": (
+            broken(plain.forward, computes=kernel.computes[::-1]),
+            True,
+        ),
+        "a residual left out": (replace(plain.backward, given=plain.backward.given - {statistic}), True),
+        "no input given": (replace(plain.backward, given=frozenset()), True),
+        "a sum that joins another's loop": (broken(plain.forward, merged={statistic: statistic}), True),
+        "a result that nobody computes": (broken(plain.forward, computes=(statistic,)), True),
+    }
+
+
+@pytest.mark.parametrize("fault", faulty_schedules())
+def test_the_checker_refuses_a_broken_schedule_and_no_other(fault):
+    schedule, is_broken = faulty_schedules()[fault]
+    if is_broken:
+        with pytest.raises(ScheduleError):
+            check_schedule(schedule)
+    else:
+        check_schedule(schedule)
+
+
+def test_every_pointwise_function_is_written_in_triton():
+    assert set(TRITON_FUNCTIONS) == set(FUNCTIONS) - {"dropout"}
