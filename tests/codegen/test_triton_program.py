@@ -18,8 +18,6 @@ from codegen.triton_functions import TRITON_FUNCTIONS
 from evolution import SearchSpace, random_graph
 from graphir import AttentionGraph, presets, reference
 
-triton = pytest.importorskip("triton", reason="Triton is installed on Linux only")
-
 CLASSES = [
     "rms_norm(Q @ K.T) @ V",
     "mul(Q, K) + rms_norm(K.T).T",
