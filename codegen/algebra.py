@@ -23,6 +23,7 @@ from codegen.expr import (
     LogSumExp,
     Pointwise,
     Use,
+    own_labels,
 )
 
 MAX_FACTORS = 6
@@ -50,7 +51,7 @@ class Builder:
         """``function`` of ``operand``."""
         # The node's own frame is that of its operand, so f(x^T) and f(x) are one node read in two ways.
         node = self._use(
-            Pointwise, operand.node.axes, function, Use(operand.node, _identity(operand.node.axes))
+            Pointwise, operand.node.axes, function, Use(operand.node, own_labels(operand.node.axes))
         )
         return Use(node.node, operand.labels)
 
@@ -148,7 +149,7 @@ class Builder:
         node = self._nodes.get(key)
         if node is None:
             node = self._nodes[key] = kind(axes, len(self._nodes), *fields)
-        return Use(node, _identity(axes))
+        return Use(node, own_labels(axes))
 
 
 def transpose(use: Use) -> Use:
@@ -165,10 +166,6 @@ def flat_terms(outer: Coefficient, use: Use) -> list[Term]:
     return [(outer, use)]
 
 
-def _identity(axes: Axes) -> tuple[int, ...]:
-    return tuple(range(len(axes)))
-
-
 def _by_serial(use: Use) -> tuple[int, tuple[int, ...]]:
     return use.node.serial, use.labels
 
@@ -179,7 +176,7 @@ def _standard_frame(axes: Axes, uses: Sequence[Use]) -> tuple[int, ...]:
     ``S x D`` rather than ``D x S``; where both axes are of one kind, the label that is seen first stands first.
     """
     if len(axes) != 2:
-        return _identity(axes)
+        return own_labels(axes)
     if axes[0] != axes[1]:
         return (0, 1) if axes == (AXIS_SEQ, AXIS_HEAD) else (1, 0)
     seen = [label for use in uses for label in use.labels if label < 2]

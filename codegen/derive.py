@@ -22,6 +22,7 @@ from codegen.expr import (
     Pointwise,
     Use,
     children,
+    own_labels,
     topological,
 )
 
@@ -85,11 +86,6 @@ def _contributions(node: Expr, total: Use, builder: Builder) -> Iterator[tuple[E
                 near = _summed_to(use, [weight, use], kinds, builder)
                 far = _summed_to(use, [weight, other], kinds, builder)
                 yield use.node, builder.linear([(ONE, near), (Coefficient(-1), far)], use.node.axes)
-
-
-def own_labels(axes: Axes) -> tuple[int, ...]:
-    """The labels of a value in its own frame."""
-    return tuple(range(len(axes)))
 
 
 def _in_frame_of(operand: Use, value: Use) -> Use:

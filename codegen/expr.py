@@ -125,6 +125,21 @@ def children(node: Expr) -> tuple[Use, ...]:
     return ()
 
 
+def own_labels(axes: Axes) -> tuple[int, ...]:
+    """The labels of a value in its own frame."""
+    return tuple(range(len(axes)))
+
+
+def summed_axes(node: Expr) -> Axes:
+    """The axes that computing ``node`` sums over; their labels follow those of its frame."""
+    match node:
+        case Contraction(summed=summed):
+            return summed
+        case LogSumExp(summed=axis) | Distance(summed=axis):
+            return (axis,)
+    return ()
+
+
 def topological(root: Expr) -> list[Expr]:
     """``root`` and everything it reads, operands first, each once."""
     order: dict[Expr, None] = {}

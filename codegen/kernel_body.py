@@ -18,6 +18,7 @@ from codegen.expr import (
     LogSumExp,
     Pointwise,
     Use,
+    summed_axes,
 )
 from codegen.pointwise import FUNCTIONS
 from codegen.schedule import (
@@ -173,14 +174,14 @@ class _Writer:
             case LogSumExp(operand=operand):
                 return self.accumulate_logsumexp(node, operand, target, instances)
             case Distance(left=left, right=right):
-                self.inner.lines.append(f"{total} += {self.squares(left, right, target, instances, binding)}")
+                self.inner.lines.append(f"{total} += {self.squares(left, right, target, instances)}")
                 return [zeros], f"tl.sqrt({total})"
             case Contraction() if node in self.kernel.merged:
                 statistic = self.kernel.merged[node]
                 weights, repair = self.online[statistic]
                 _, weight_sum = self.running[statistic]
                 spread = f"{repair}[:, None]" if len(target) == 2 else repair
-                added = self.merged_product(node, weights, target, instances, binding)
+                added = self.merged_product(node, weights, target, instances)
                 self.inner.lines.append(f"{total} = {total} * {spread} + {added}")
                 divisor = f"tl.where({weight_sum} > 0.0, {weight_sum}, 1.0)"
                 spread = f"({divisor})[:, None]" if len(target) == 2 else divisor
@@ -226,7 +227,6 @@ class _Writer:
         weights: str,
         target: tuple[int, ...],
         instances: Mapping[int, str],
-        binding: Binding,
     ) -> str:
         """The contribution of a contraction whose softmax is taken against the running maximum."""
         own = node.axes.index(AXIS_SEQ)
@@ -292,7 +292,7 @@ class _Writer:
             case LogSumExp(operand=operand):
                 return self.logsumexp(node, operand, target, instances), frozenset()
             case Distance(left=left, right=right):
-                return f"tl.sqrt({self.squares(left, right, target, instances, binding)})", frozenset()
+                return f"tl.sqrt({self.squares(left, right, target, instances)})", frozenset()
         raise ScheduleError(f"{type(node).__name__} is read but stands nowhere in memory")
 
     def combination(
@@ -328,9 +328,7 @@ class _Writer:
         spread = f"{maximum}[:, None]" if last else maximum
         return f"{maximum} + tl.log(tl.sum(tl.exp({x} - {spread}), {last}))"
 
-    def squares(
-        self, left: Use, right: Use, target: tuple[int, ...], instances: Mapping[int, str], binding: Binding
-    ) -> str:
+    def squares(self, left: Use, right: Use, target: tuple[int, ...], instances: Mapping[int, str]) -> str:
         parts = {}
         for label, use in ((0, left), (1, right)):
             part = self.part(use, instances)
@@ -349,7 +347,7 @@ class _Writer:
                 parts = [self.part(use, instances) for use in factors]
                 source = contract(parts, target, self.summed_labels(node), instances)
             case Distance(left=left, right=right):
-                source = self.squares(left, right, target, instances, ())
+                source = self.squares(left, right, target, instances)
             case LogSumExp(operand=operand):
                 label = len(node.axes)
                 part = masked(self.part(operand, instances), label, OWN, LOWEST)
@@ -386,13 +384,13 @@ class _Writer:
         """The instance of every label of the node's frame, the summed ones included."""
         instances = dict(enumerate(self.instances(node, binding)))
         over = LOOP if binding else OWN
-        for label, axis in zip(self.summed_labels(node), _summed_axes(node), strict=True):
+        for label, axis in zip(self.summed_labels(node), summed_axes(node), strict=True):
             instances[label] = over if axis == AXIS_SEQ else AXIS_HEAD
         return instances
 
     def summed_labels(self, node: Expr) -> tuple[int, ...]:
         rank = len(node.axes)
-        return tuple(range(rank, rank + len(_summed_axes(node))))
+        return tuple(range(rank, rank + len(summed_axes(node))))
 
     def target(self, node: Expr, binding: Binding) -> tuple[int, ...]:
         """The axes of a value in the order of its tile's dimensions: the parallel index first."""
@@ -402,15 +400,6 @@ class _Writer:
     def in_order(self, tile: Tile) -> str:
         """The tile with its dimensions in the order of the value's axes."""
         return f"tl.trans({tile.name})" if tile.axes == (1, 0) else tile.name
-
-
-def _summed_axes(node: Expr) -> tuple[str, ...]:
-    match node:
-        case Contraction(summed=summed):
-            return summed
-        case LogSumExp(summed=axis) | Distance(summed=axis):
-            return (axis,)
-    return ()
 
 
 def _subtracts_logsumexp(node: Expr) -> bool:

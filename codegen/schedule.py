@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from codegen.expr import (
     AXIS_SEQ,
     Contraction,
-    Distance,
     Expr,
     Input,
     Linear,
@@ -22,6 +21,7 @@ from codegen.expr import (
     Pointwise,
     Use,
     children,
+    summed_axes,
 )
 
 
@@ -96,12 +96,7 @@ def seq_rank(node: Expr) -> int:
 
 def reduces_seq(node: Expr) -> bool:
     """Whether computing the value itself sums over S."""
-    match node:
-        case Contraction(summed=summed):
-            return AXIS_SEQ in summed
-        case LogSumExp(summed=axis) | Distance(summed=axis):
-            return axis == AXIS_SEQ
-    return False
+    return AXIS_SEQ in summed_axes(node)
 
 
 def is_cheap(node: Expr) -> bool:
