@@ -6,6 +6,7 @@ subexpressions are free; nested sums and products are flattened, and scalar fact
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,12 +14,14 @@ from codegen.expr import (
     AXIS_HEAD,
     AXIS_SEQ,
     ONE,
+    SCORES,
     Axes,
     Coefficient,
     Contraction,
     Distance,
     Expr,
     Input,
+    Keep,
     Linear,
     LogSumExp,
     Pointwise,
@@ -33,15 +36,11 @@ Term = tuple[Coefficient, Use]
 
 
 class Builder:
-    """Makes nodes in normal form. Every method returns a `Use` in the frame of the new value's axes.
+    """Makes nodes in normal form. Every method returns a `Use` in the frame of the new value's axes."""
 
-    Args:
-        dropout: whether softmaxes over S are subject to attention dropout.
-    """
-
-    def __init__(self, dropout: bool = True) -> None:
-        self.dropout = dropout
+    def __init__(self) -> None:
         self._nodes: dict[tuple[Any, ...], Expr] = {}
+        self._streams: dict[Expr, int] = {}
 
     def input(self, name: str) -> Use:
         """The graph's input ``name``, ``[i, d]``."""
@@ -57,13 +56,19 @@ class Builder:
 
     def linear(self, terms: Sequence[Term], axes: Axes) -> Use:
         """The sum of ``terms``; flattened, with equal values added up."""
-        total: dict[tuple[Use, int], int] = {}
+        total: dict[tuple[Use, int, int], int] = {}
         for outer, use in terms:
-            for (number, scales), operand in flat_terms(outer, use):
-                total[operand, scales] = total.get((operand, scales), 0) + number
-        flat = tuple((Coefficient(number, scales), use) for (use, scales), number in total.items() if number)
+            for (number, scales, logs), operand in flat_terms(outer, use):
+                key = operand, scales, logs
+                total[key] = total.get(key, 0) + number
+        flat = tuple(
+            (Coefficient(number, scales, logs), use) for (use, scales, logs), number in total.items() if number
+        )
         if len(flat) == 1 and flat[0][0] == ONE and len(flat[0][1].labels) == len(axes):
             return flat[0][1]
+        if axes == SCORES and (found := self._common_factor(flat)):
+            factor, rest = found
+            return self.contraction([factor, self.linear(rest, axes)], axes, ())
         frame = _standard_frame(axes, [use for _, use in sorted(flat, key=lambda term: _by_serial(term[1]))])
         turned = [(coefficient, use.relabelled(frame)) for coefficient, use in flat]
         turned.sort(key=lambda term: _by_serial(term[1]))
@@ -87,7 +92,7 @@ class Builder:
         # values are flattened all the same, since they may then become linear in S.
         squares = {f.node for f in factors if f.node.axes.count(AXIS_SEQ) < 2 and factors.count(f) > 1}
         for index, factor in enumerate(factors):
-            scalar, use = _split_scalar(factor)
+            scalar, use = self._split_scalar(factor)
             if (coefficient * scalar).moderate:
                 coefficient *= scalar
             else:
@@ -125,16 +130,25 @@ class Builder:
         """``coefficient`` times ``use``."""
         return use if coefficient == ONE else self.linear([(coefficient, use)], axes)
 
-    def logsumexp(self, operand: Use, axes: Axes, summed: str) -> Use:
+    def logsumexp(self, operand: Use, axes: Axes, summed: str, exponential: str) -> Use:
         """The logarithm of the sum of exponentials of ``operand`` over its label ``len(axes)``."""
-        return self._use(LogSumExp, axes, operand, summed)
+        return self._use(LogSumExp, axes, operand, summed, exponential)
 
-    def softmax(self, operand: Use, axes: Axes) -> Use:
-        """The softmax of a matrix over its last axis, as ``exp(x - logsumexp(x))``."""
-        statistic = self.logsumexp(operand, axes[:1], axes[1])
+    def softmax(self, operand: Use, axes: Axes, exponential: str = "exp") -> Use:
+        """The softmax of a matrix over its last axis, as ``exp(x - logsumexp(x))``; with ``exp2`` in base 2."""
+        if exponential == "exp2":
+            operand = self.scaled(Coefficient(logs=1), operand, axes)
+        statistic = self.logsumexp(operand, axes[:1], axes[1], exponential)
         return self.pointwise(
-            "exp", self.linear([(ONE, operand), (Coefficient(-1), Use(statistic.node, (0,)))], axes), axes
+            exponential,
+            self.linear([(ONE, operand), (Coefficient(-1), Use(statistic.node, (0,)))], axes),
+            axes,
         )
+
+    def keep(self, weights: Use) -> Use:
+        """The random field of attention dropout that belongs to a softmax; equal softmaxes share one."""
+        stream = self._streams.setdefault(weights.node, len(self._streams))
+        return Use(self._use(Keep, weights.node.axes, stream).node, weights.labels)
 
     def distance(self, left: Use, right: Use, axes: Axes, summed: str) -> Use:
         """The Euclidean distance of rows of ``left`` ``[0, 2]`` and ``right`` ``[1, 2]``."""
@@ -143,6 +157,45 @@ class Builder:
             turned = self._use(Distance, axes[::-1], right.relabelled(swap), left.relabelled(swap), summed)
             return turned.relabelled((1, 0))
         return self._use(Distance, axes, left, right, summed)
+
+    def _split_scalar(self, use: Use) -> tuple[Coefficient, Use]:
+        """``use`` as a scalar times a value that is not itself a scalar multiple."""
+        if not isinstance(use.node, Linear):
+            return ONE, use
+        terms, axes = use.node.terms, use.node.axes
+        if len(terms) == 1:
+            coefficient, operand = terms[0]
+            whole = len(operand.labels) == len(use.labels)
+            return (coefficient, operand.relabelled(use.labels)) if whole else (ONE, use)
+        common = _common_scalar([coefficient for coefficient, _ in terms]) if terms else ONE
+        if axes != SCORES or common == ONE:
+            return ONE, use
+        # A scalar in front of a sum of S x S values is cheaper behind the product that the sum is part of.
+        rest = self.linear([(coefficient.over(common), operand) for coefficient, operand in terms], axes)
+        return common, rest.relabelled(use.labels)
+
+    def _without(self, factor: Use, use: Use) -> Use | None:
+        """The product ``use`` of S x S values without one of its factors; None where that leaves no value."""
+        factors = [other.relabelled(use.labels) for other in _factors(use.node)]
+        factors.remove(factor)
+        if len(factors) == 1:
+            return factors[0]
+        labels = {label for other in factors for label in other.labels}
+        return self.product(factors, SCORES, ()) if labels == {0, 1} else None
+
+    def _common_factor(self, terms: Sequence[Term]) -> tuple[Use, list[Term]] | None:
+        """A factor of all ``terms``, which are S x S, and the terms without it: ``P dP - P r`` is ``P (dP - r)``."""
+        if len(terms) < 2 or not all(_factors(use.node) for _, use in terms):
+            return None
+        first, *others = (
+            [factor.relabelled(use.labels) for factor in _factors(use.node)] for _, use in terms
+        )
+        for factor in first:
+            if len(factor.labels) == 2 and all(factor in factors for factors in others):
+                rests = [self._without(factor, use) for _, use in terms]
+                if None not in rests:
+                    return factor, [(c, r) for (c, _), r in zip(terms, rests, strict=True) if r is not None]
+        return None
 
     def _use(self, kind: type[Expr], axes: Axes, *fields: Any) -> Use:
         key = (kind, axes, *fields)
@@ -187,13 +240,19 @@ def _permuted(axes: Axes, frame: tuple[int, ...]) -> Axes:
     return tuple(axes[label] for label in frame)
 
 
-def _split_scalar(use: Use) -> tuple[Coefficient, Use]:
-    """``use`` as a scalar times a value that is not itself a scalar multiple."""
-    if isinstance(use.node, Linear) and len(use.node.terms) == 1:
-        coefficient, operand = use.node.terms[0]
-        if len(operand.labels) == len(use.labels):
-            return coefficient, operand.relabelled(use.labels)
-    return ONE, use
+def _common_scalar(coefficients: Sequence[Coefficient]) -> Coefficient:
+    """The scalar that all have in common, with the sign of the first; powers only where they are equal."""
+    first = coefficients[0]
+    number = math.gcd(*(c.number for c in coefficients)) * (1 if first.number > 0 else -1)
+    scales = first.scales if all(c.scales == first.scales for c in coefficients) else 0
+    logs = first.logs if all(c.logs == first.logs for c in coefficients) else 0
+    return Coefficient(number, scales, logs)
+
+
+def _factors(node: Expr) -> tuple[Use, ...]:
+    """The factors of an S x S product without a sum; empty for other values."""
+    is_product = isinstance(node, Contraction) and not node.summed and node.axes == SCORES
+    return node.factors if is_product else ()
 
 
 def _worth_flattening(node: Contraction, room: int) -> bool:

@@ -10,12 +10,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from codegen.expr import AXIS_SEQ, Coefficient, Expr, Use
+from codegen.expr import AXIS_SEQ, MATRIX, SCORES, Coefficient, Expr, Use
 from codegen.lines import assignment
 from codegen.pointwise import FUNCTIONS
 from codegen.torch_steps import (
-    MATRIX,
-    SCORES,
     Apply,
     Attend,
     Combine,

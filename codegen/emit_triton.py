@@ -1,16 +1,20 @@
-"""Kernels and their launches as source: pointers and shapes for what `codegen.kernel_body` wrote."""
+"""Kernels and their launches as source: pointers, shapes and strides for what `codegen.kernel_body` wrote."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from codegen.expr import AXIS_HEAD, AXIS_SEQ, Distance, Expr, Input, LogSumExp
-from codegen.kernel_body import Access, KernelBody, Loop, write_body
-from codegen.schedule import Kernel, Schedule, reduces_seq, seq_rank
-from codegen.tiles import REAL
+from codegen.kernel_body import KernelBody, write_body
+from codegen.schedule import Kernel, Schedule, is_whole_sum, reduces_seq, seq_rank
+from codegen.tile_writer import Block, Line, Load, Store
+from codegen.tiles import POSITIONS, REAL
 
-_OFFSETS = {"own": "own", "other": "other", "loop": "loop", AXIS_HEAD: "head"}
+
+_OPTIONAL_CONSTANTS = ("SCALE", "DTYPE", "PRECISION", "DROPOUT", "BLOCK_LOOP")
 
 
 @dataclass(frozen=True)
@@ -35,24 +39,34 @@ class KernelText:
     """A kernel, ready for the template.
 
     Attributes:
-        name: of its function.
+        name: of its function, without ``_kernel``.
+        kernel, body: what was written down.
+        summary: one line for its docstring.
         inputs: strided inputs that it reads.
         loads: stored values that it reads.
         stores: values that it writes.
-        paired: whether a program owns a pair of blocks.
         bases: statements that move pointers to the program's batch and head.
         lines: the body.
-        writes: the stores at its end.
     """
 
     name: str
+    kernel: Kernel
+    body: KernelBody
+    summary: str
     inputs: tuple[str, ...]
     loads: tuple[str, ...]
     stores: tuple[Stored, ...]
-    paired: bool
     bases: tuple[str, ...]
     lines: tuple[str, ...]
-    writes: tuple[str, ...]
+
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """The compile-time constants that it takes."""
+        text = "\n".join(self.lines)
+        used = [name for name in _OPTIONAL_CONSTANTS if re.search(rf"\b{name}\b", text)]
+        if self.kernel.paired:
+            used.append("BLOCK_OTHER")
+        return (*used, "D", "BLOCK_D", "BLOCK_OWN", "OFFSET", "FULL", "HAS_MASK")
 
 
 @dataclass(frozen=True)
@@ -61,49 +75,69 @@ class Direction:
 
     Attributes:
         kernels: in the order of launch.
-        inputs: strided inputs, ``q`` and so on.
-        residuals: names of what the forward hands to the backward.
-        results: name of the tensor of each root; None where it is zero.
+        inputs: strided inputs that are read, ``q`` and so on.
+        results: name of the tensor of each root.
     """
 
     kernels: tuple[KernelText, ...]
     inputs: tuple[str, ...]
-    residuals: tuple[str, ...]
-    results: Mapping[str, str | None]
+    results: Mapping[str, str]
+
+    @property
+    def dropout(self) -> bool:
+        """Whether a kernel draws random numbers."""
+        return any(kernel.body.uses_dropout for kernel in self.kernels)
 
 
 def name_values(forward: Schedule, backward: Schedule) -> dict[Expr, str]:
     """A name for every value that stands in memory in either direction."""
     names: dict[Expr, str] = {}
+    taken: Counter[str] = Counter()
     for schedule, prefix in ((forward, ""), (backward, "grad_")):
         for root, use in schedule.roots.items():
             if not isinstance(use.node, Input):
                 names.setdefault(use.node, prefix + root)
-        for kernel in schedule.kernels:
-            for node in kernel.computes:
-                names.setdefault(node, f"{_stem(node)}_{node.serial}")
         for node in schedule.given:
             if isinstance(node, Input):
                 names[node] = node.name.lower()
+        for kernel in schedule.kernels:
+            for node in kernel.computes:
+                if node not in names:
+                    stem = _stem(node)
+                    taken[stem] += 1
+                    names[node] = f"{stem}_{taken[stem]}"
     return names
 
 
+def narrow_values(*schedules: Schedule) -> frozenset[Expr]:
+    """The stored values that have the inputs' type: inputs and results, and what products read.
+
+    Sums that wait for more stay in float32.
+    """
+    narrow: set[Expr] = set()
+    for schedule in schedules:
+        narrow |= {use.node for use in schedule.roots.values()}
+        for node in (*schedule.given, *schedule.stored):
+            prepared = len(node.axes) == 2 and (seq_rank(node) == 2 or not reduces_seq(node))
+            if isinstance(node, Input) or prepared:
+                narrow.add(node)
+    return frozenset(narrow)
+
+
 def write_direction(
-    schedule: Schedule, names: Mapping[Expr, str], residuals: Sequence[Expr], prefix: str
+    schedule: Schedule, names: Mapping[Expr, str], narrow: frozenset[Expr], prefix: str
 ) -> Direction:
     """All kernels of one direction."""
     memory = set(schedule.given)
     kernels = []
-    roots = {use.node for use in schedule.roots.values()}
     for number, kernel in enumerate(schedule.kernels, 1):
-        body = write_body(kernel, frozenset(memory))
-        kernels.append(_kernel_text(f"{prefix}_{number}", kernel, body, names, roots))
+        body = write_body(kernel, names, frozenset(memory), narrow)
+        kernels.append(_kernel_text(f"{prefix}_{number}", kernel, body, names, narrow))
         memory |= kernel.stores
     used = {name for kernel in kernels for name in kernel.inputs}
     return Direction(
         tuple(kernels),
         tuple(name for name in ("q", "k", "v", "g") if name in used),
-        tuple(names[node] for node in residuals),
         {root: _store_name(use.node, names) for root, use in schedule.roots.items()},
     )
 
@@ -113,116 +147,99 @@ def _store_name(node: Expr, names: Mapping[Expr, str]) -> str:
 
 
 def _kernel_text(
-    name: str, kernel: Kernel, body: KernelBody, names: Mapping[Expr, str], roots: set[Expr]
+    name: str, kernel: Kernel, body: KernelBody, names: Mapping[Expr, str], narrow: frozenset[Expr]
 ) -> KernelText:
     inputs = tuple(names[node] for node in body.loads if isinstance(node, Input))
-    loads = tuple(names[node] for node in body.loads if not isinstance(node, Input))
     bases = [f"{i}_ptr += batch * {i}_batch + head_index * {i}_head" for i in inputs]
-    bases += [
-        f"{names[node]}_ptr += batch_head * {_size(node)}"
-        for node in body.loads
-        if not isinstance(node, Input)
-    ]
-    writes = []
-    stored = []
-    for access in body.stores:
-        node = access.node
-        target = _store_name(node, names)
-        stored.append(_stored(node, target, node in roots))
-        if _is_partial(node):
-            bases.append(
-                f"{target}_ptr += (tl.program_id(0) * tl.num_programs(1) + batch_head) * {_size(node)}"
-            )
-        else:
-            bases.append(f"{target}_ptr += batch_head * {_size(node)}")
-        writes.append(_store(access, target))
+    loads = [node for node in body.loads if not isinstance(node, Input)]
+    bases += [f"{names[node]}_ptr += batch_head * {size(node)}" for node in loads]
+    stored = [node for node in kernel.computes if node in kernel.stores]
+    for node in stored:
+        part = "(batch_head * blocks + block)" if is_whole_sum(node) else "batch_head"
+        bases.append(f"{_store_name(node, names)}_ptr += {part} * {size(node)}")
     return KernelText(
         name,
+        kernel,
+        body,
+        _summary(kernel, names),
         inputs,
-        loads,
-        tuple(stored),
-        kernel.paired,
+        tuple(names[node] for node in loads),
+        tuple(_stored(node, _store_name(node, names), node in narrow) for node in stored),
         tuple(bases),
-        tuple(_lines(body, names)),
-        tuple(writes),
+        tuple(_lines(body.lines, names)),
     )
 
 
-def _lines(body: KernelBody, names: Mapping[Expr, str]) -> list[str]:
-    lines = []
-    for line in body.lines:
-        if not isinstance(line, Loop):
-            lines.append(_line(line, names))
-            continue
-        lines += [
-            "for start in range(0, tokens, BLOCK_LOOP):",
-            "    loop = (start + tl.arange(0, BLOCK_LOOP)).to(OFFSET)",
-            "    real_loop = _real(mask_ptr, batch, loop, tokens, HAS_MASK)",
-        ]
-        lines += [f"    {_line(inner, names)}" for inner in line.lines]
-    return lines
+def _summary(kernel: Kernel, names: Mapping[Expr, str]) -> str:
+    written = ", ".join(_store_name(node, names) for node in kernel.computes if node in kernel.stores)
+    how = "block by block" if kernel.level == 0 else f"level {kernel.level}"
+    if kernel.paired:
+        how += ", a pair of blocks a program"
+    if any(map(is_whole_sum, kernel.computes)):
+        how += ", with partial sums"
+    return f"Computes {written}: {how}."
 
 
-def _line(line: str | Access, names: Mapping[Expr, str]) -> str:
-    return line if isinstance(line, str) else f"{line.variable} = {_load(line, names[line.node])}"
+def _lines(lines: Sequence[Line], names: Mapping[Expr, str]) -> Iterator[str]:
+    for line in lines:
+        match line:
+            case Block(header=header, lines=inner):
+                yield header
+                for nested in _lines(inner, names):
+                    yield f"    {nested}"
+            case Load():
+                yield f"{line.variable} = {_load(line, names[line.node])}"
+            case Store():
+                yield _store(line, _store_name(line.node, names))
+            case _:
+                yield line
 
 
-def _pointer(access: Access, name: str, strided: bool) -> tuple[str, str]:
-    """Pointers and the mask of an access."""
-    rank = len(access.instances)
-    offsets = [_OFFSETS[instance] for instance in access.instances]
-    reals = [REAL[instance] for instance in access.instances]
-    if rank == 0:
-        return f"{name}_ptr", ""
-    if rank == 1:
-        return f"{name}_ptr + {offsets[0]}", reals[0]
-    columns = "D" if access.node.axes[1] == AXIS_HEAD else "tokens"
-    stride = f"{name}_row" if strided else columns
-    return (
-        f"{name}_ptr + {offsets[0]}[:, None] * {stride} + {offsets[1]}[None, :]",
-        f"{reals[0]}[:, None] & {reals[1]}[None, :]",
-    )
+def _load(access: Load, name: str) -> str:
+    places = [POSITIONS[instance] for instance in access.instances]
+    real = [REAL[instance] for instance in access.instances]
+    if not places:
+        return f"tl.load({name}_ptr)"
+    if len(places) == 1:
+        return f"tl.load({name}_ptr + {places[0]}, mask={real[0]}, other=0.0)"
+    stride = f"{name}_row" if isinstance(access.node, Input) else _columns(access.node)
+    return f"_load({name}_ptr, {places[0]}, {stride}, {places[1]}, {real[0]}, {real[1]})"
 
 
-def _load(access: Access, name: str) -> str:
-    pointer, mask = _pointer(access, name, isinstance(access.node, Input))
-    arguments = f"{pointer}, mask={mask}, other=0.0" if mask else pointer
-    return f"tl.load({arguments}).to(tl.float32)"
-
-
-def _store(access: Access, name: str) -> str:
+def _store(access: Store, name: str) -> str:
     """Rows at padded positions are written as zero, so that nothing that stands in memory is not finite."""
-    pointer, mask = _pointer(access, name, strided=False)
-    if not mask:
-        return f"tl.store({pointer}, {access.variable})"
-    inside = {"real_own": "(own < tokens)", "real_other": "(other < tokens)"}
-    bounds = mask
-    for real, bound in inside.items():
-        bounds = bounds.replace(real, bound)
-    value = f"tl.where({mask}, {access.variable}, 0.0)"
-    return f"tl.store({pointer}, {value}.to({name}_ptr.dtype.element_ty), mask={bounds})"
+    places = [POSITIONS[instance] for instance in access.instances]
+    real = [REAL[instance] for instance in access.instances]
+    if not places:
+        return f"tl.store({name}_ptr, {access.source})"
+    limits = ["D" if axis == AXIS_HEAD else "tokens" for axis in access.node.axes]
+    if len(places) == 1:
+        value = f"tl.where({real[0]}, {access.source}, 0.0)"
+        return f"tl.store({name}_ptr + {places[0]}, {value}, mask={places[0]} < {limits[0]})"
+    at = f"{places[0]}, {places[1]}, {real[0]}, {real[1]}, {limits[0]}, {limits[1]}"
+    return f"_store({name}_ptr, {access.source}, {at})"
 
 
-def _stored(node: Expr, name: str, is_root: bool) -> Stored:
+def _columns(node: Expr) -> str:
+    """Source of the row stride of a matrix that the kernels store."""
+    return "D" if node.axes[1] == AXIS_HEAD else "tokens"
+
+
+def _stored(node: Expr, name: str, is_narrow: bool) -> Stored:
     dims = {AXIS_SEQ: "tokens", AXIS_HEAD: "head_dim"}
-    shape = ", ".join(["batch", "heads", *(dims[axis] for axis in node.axes)])
-    # Results and what is prepared for products have the inputs' type; sums that wait stay in float32.
-    narrow = is_root or (len(node.axes) == 2 and (seq_rank(node) == 2 or not reduces_seq(node)))
-    if not _is_partial(node):
-        return Stored(name, f"({shape})", "dtype" if narrow else "torch.float32", "")
-    combine = "{x}.sum(0)"
+    shape = ", ".join(dims[axis] for axis in node.axes)
+    if not is_whole_sum(node):
+        return Stored(name, f"(batch, heads, {shape})", "dtype" if is_narrow else "torch.float32", "")
+    combine = "{x}.sum(2)"
     if isinstance(node, LogSumExp):
-        combine = "{x}.logsumexp(0)"
+        combine = "_add_logsumexp2({x})"
     elif isinstance(node, Distance):
-        combine = "{x}.sum(0).sqrt()"
-    return Stored(name, f"(blocks, {shape})", "torch.float32", combine)
+        combine = "{x}.sum(2).sqrt()"
+    partial = "(batch, heads, blocks" + (f", {shape})" if shape else ")")
+    return Stored(name, partial, "torch.float32", combine)
 
 
-def _is_partial(node: Expr) -> bool:
-    return reduces_seq(node) and seq_rank(node) == 0
-
-
-def _size(node: Expr) -> str:
+def size(node: Expr) -> str:
     """Source of the number of elements of one head of a value."""
     sizes = ["tokens" if axis == AXIS_SEQ else "D" for axis in node.axes]
     return " * ".join(sizes) or "1"

@@ -9,6 +9,7 @@ Every sum and logsumexp over an axis ``S`` runs over real positions only; there 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,11 @@ AXIS_SEQ = "S"
 AXIS_HEAD = "D"
 
 Axes = tuple[str, ...]
+
+SCORES: Axes = (AXIS_SEQ, AXIS_SEQ)
+MATRIX: Axes = (AXIS_SEQ, AXIS_HEAD)
+
+LOG2E = math.log2(math.e)
 
 MAX_NUMBER = 2**31
 MAX_SCALES = 16
@@ -34,15 +40,22 @@ class Use(NamedTuple):
 
 
 class Coefficient(NamedTuple):
-    """The scalar ``number / sqrt(D) ** scales``."""
+    """The scalar ``number / sqrt(D) ** scales * log2(e) ** logs``."""
 
     number: int = 1
     scales: int = 0
+    logs: int = 0
 
     def __mul__(self, other: object) -> Coefficient:
         if not isinstance(other, Coefficient):
             return NotImplemented
-        return Coefficient(self.number * other.number, self.scales + other.scales)
+        return Coefficient(
+            self.number * other.number, self.scales + other.scales, self.logs + other.logs
+        )
+
+    def over(self, other: Coefficient) -> Coefficient:
+        """The quotient; ``other.number`` must divide."""
+        return Coefficient(self.number // other.number, self.scales - other.scales, self.logs - other.logs)
 
     @property
     def moderate(self) -> bool:
@@ -51,6 +64,7 @@ class Coefficient(NamedTuple):
 
 
 ONE = Coefficient()
+MINUS = Coefficient(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +110,21 @@ class Contraction(Expr):
 
 @dataclass(frozen=True, eq=False)
 class LogSumExp(Expr):
-    """The logarithm of the sum of exponentials over the one label beyond the frame, of axis ``summed``."""
+    """The logarithm of the sum of exponentials over the one label beyond the frame, of axis ``summed``.
+
+    ``exponential`` is the pointwise function that it inverts: ``exp``, or ``exp2`` for base 2.
+    """
 
     operand: Use
     summed: str
+    exponential: str
+
+
+@dataclass(frozen=True, eq=False)
+class Keep(Expr):
+    """Attention dropout: 1 / (1 - p) at entries that are kept, else 0; ``stream`` numbers the random field."""
+
+    stream: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,8 +211,11 @@ def _show_node(node: Expr, names: dict[Expr, str]) -> str:
         case Contraction(factors=factors, summed=summed):
             over = "".join(f"sum_{_LABEL_NAMES[rank + n]} " for n in range(len(summed)))
             return over + (" ".join(read(use) for use in factors) or "1")
-        case LogSumExp(operand=operand):
-            return f"logsumexp_{_LABEL_NAMES[rank]} {read(operand)}"
+        case LogSumExp(operand=operand, exponential=exponential):
+            base = exponential.removeprefix("exp")
+            return f"logsumexp{base}_{_LABEL_NAMES[rank]} {read(operand)}"
+        case Keep(stream=stream):
+            return f"keep {stream}"
         case Distance(left=left, right=right):
             return f"distance_{_LABEL_NAMES[rank]}({read(left)}, {read(right)})"
     raise TypeError(f"not an expression node: {type(node).__name__}")
@@ -195,4 +223,5 @@ def _show_node(node: Expr, names: dict[Expr, str]) -> str:
 
 def _show_coefficient(coefficient: Coefficient) -> str:
     number = "" if coefficient.number == 1 else f"{coefficient.number} "
-    return number + (f"D^({-coefficient.scales}/2) " if coefficient.scales else "")
+    logs = f"log2(e)^{coefficient.logs} " if coefficient.logs else ""
+    return number + (f"D^({-coefficient.scales}/2) " if coefficient.scales else "") + logs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from codegen.algebra import Builder, transpose
 from codegen.expr import AXIS_HEAD, AXIS_SEQ, ONE, Axes, Coefficient, Use
@@ -12,12 +12,13 @@ Rule = Callable[..., Use]
 """``(builder, axes of the result, *operands) -> result``."""
 
 
-def lower(graph: AttentionGraph, builder: Builder) -> Use:
-    """The graph's result ``[i, d]`` in index notation."""
+def lower(graph: AttentionGraph, builder: Builder, rules: Mapping[str, Rule] | None = None) -> Use:
+    """The graph's result ``[i, d]`` in index notation, by `RULES` or by others."""
+    rules = RULES if rules is None else rules
     values = {name: builder.input(name) for name in graph.inputs}
     for node in graph.nodes:
         operands = [values[name] for name in node.inputs]
-        values[node.id] = RULES[node.op](builder, graph.types[node.id], *operands)
+        values[node.id] = rules[node.op](builder, graph.types[node.id], *operands)
     return values[graph.output]
 
 
@@ -32,7 +33,13 @@ def _linear(*coefficients: Coefficient) -> Rule:
 def _softmax(builder: Builder, axes: Axes, x: Use) -> Use:
     weights = builder.softmax(x, axes)
     # Attention dropout multiplies every softmax over S.
-    return builder.pointwise("dropout", weights, axes) if builder.dropout and axes[1] == AXIS_SEQ else weights
+    return builder.pointwise("dropout", weights, axes) if axes[1] == AXIS_SEQ else weights
+
+
+def _binary_softmax(builder: Builder, axes: Axes, x: Use) -> Use:
+    """For kernels: in base 2, whose exponential GPUs have; dropout is a factor, so that it has a gradient."""
+    weights = builder.softmax(x, axes, "exp2")
+    return builder.contraction([weights, builder.keep(weights)], axes, ()) if axes[1] == AXIS_SEQ else weights
 
 
 def _matmul(builder: Builder, axes: Axes, x: Use, y: Use) -> Use:
@@ -105,3 +112,6 @@ RULES: dict[str, Rule] = {
     "rms_norm": _rms_norm,
 }
 """One rule for each operation of `graphir.OPERATIONS`."""
+
+KERNEL_RULES = RULES | {"softmax": _binary_softmax}
+"""The rules of the Triton form, which is differentiated in index notation."""

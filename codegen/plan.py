@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from codegen.expr import AXIS_HEAD, AXIS_SEQ, Axes
-from codegen.torch_steps import SCORES, Apply, Attend, Combine, Count, Given, Matmul, Softmax, Step, reads
+from codegen.expr import AXIS_HEAD, AXIS_SEQ, SCORES, Axes
+from codegen.torch_steps import Apply, Attend, Combine, Count, Given, Matmul, Softmax, Step, reads
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from codegen.expr import (
     AXIS_SEQ,
+    MINUS,
     Contraction,
     Expr,
     Input,
@@ -56,7 +57,8 @@ class Kernel:
         passes: the number of the loop that computes a row result; equal numbers share a loop.
         merged: row results that join the loop of the logsumexp that they depend on.
         level: how long the chain of results needed at another instance is before it; 0 for a preparation.
-        paired: whether a program owns a pair of blocks: it computes S x S results.
+        paired: whether a program owns a pair of blocks: it computes S x S results. What the kernel computes
+            beside them is computed by the programs whose second block is the first.
     """
 
     computes: tuple[Expr, ...]
@@ -65,6 +67,11 @@ class Kernel:
     merged: Mapping[Expr, Expr]
     level: int
     paired: bool
+
+    @property
+    def chunked(self) -> bool:
+        """Whether a program walks over a chunk of own blocks: it adds up sums over all of S and has no loop."""
+        return not self.paired and not self.passes and any(map(is_whole_sum, self.computes))
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,11 @@ def seq_rank(node: Expr) -> int:
 def reduces_seq(node: Expr) -> bool:
     """Whether computing the value itself sums over S."""
     return AXIS_SEQ in summed_axes(node)
+
+
+def is_whole_sum(node: Expr) -> bool:
+    """Whether a value is a sum over S without an S axis: blocks write partial sums, which are then added up."""
+    return reduces_seq(node) and seq_rank(node) == 0
 
 
 def is_cheap(node: Expr) -> bool:
@@ -206,6 +218,9 @@ def make_schedule(
         for read in leaf_reads(node, own_binding(node), decision.is_leaf):
             if read.node in place and place[read.node] != place[node]:
                 decision.stored.add(read.node)
+    for level, paired, role in list(groups):
+        if paired and (level, False, 0) in groups:
+            groups[level, paired, role] += groups.pop((level, False, 0))
     kernels = tuple(_kernel(key, groups[key], decision) for key in sorted(groups))
     return Schedule(kernels, decision.given, frozenset(decision.stored), dict(roots))
 
@@ -271,7 +286,7 @@ def _kernel(key: tuple[int, bool, int], computes: list[Expr], decision: _Decisio
     passes: dict[Expr, int] = {}
     merged: dict[Expr, Expr] = {}
     for node in computes:
-        if paired or not (reduces_seq(node) and seq_rank(node) == 1):
+        if not (reduces_seq(node) and seq_rank(node) == 1):
             continue
         before = [
             read.node
@@ -306,7 +321,7 @@ def _row_results_before(nodes: list[Expr], results: set[Expr], decision: _Decisi
 def online_statistic(node: Expr) -> LogSumExp | None:
     """The logsumexp whose loop ``node`` may join.
 
-    The one predicate of online merging: a contraction over j with exactly one factor ``exp(x - L)``, L reduced over
+    The one predicate of online merging: a contraction over j with exactly one factor ``exp2(x - L)``, L reduced over
     the same j, and no other factor that depends on L. The running sum is then repaired by one factor a row.
     """
     if not isinstance(node, Contraction) or not reduces_seq(node) or seq_rank(node) != 1:
@@ -337,11 +352,11 @@ def product_factors(node: Contraction) -> list[Use]:
 
 
 def softmax_statistic(use: Use, own: int) -> LogSumExp | None:
-    """L where ``use`` is ``exp(x - L)`` with L at the own row, reduced over the other index."""
+    """L where ``use`` is ``exp2(x - L)`` with L at the own row, reduced over the other index."""
     match use.node:
-        case Pointwise(function="exp", operand=Use(node=Linear(terms=terms), labels=labels)):
+        case Pointwise(function="exp2", operand=Use(node=Linear(terms=terms), labels=labels)):
             for coefficient, term in terms:
-                if isinstance(term.node, LogSumExp) and coefficient == (-1, 0) and len(use.labels) == 2:
+                if isinstance(term.node, LogSumExp) and coefficient == MINUS and len(use.labels) == 2:
                     (axis,) = (labels.index(label) for label in term.labels)
                     if use.labels[axis] == own and term.node.summed == AXIS_SEQ:
                         return term.node

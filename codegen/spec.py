@@ -46,7 +46,7 @@ def _check_value(node: Expr, kernel: Kernel, before: tuple[Expr, ...], memory: s
     needs_loop = reduces_seq(node) and seq_rank(node) == 1
     if needs_loop != (node in kernel.passes):
         raise ScheduleError(f"{where}: value {node.serial} and its loop do not fit")
-    if seq_rank(node) == 2 and not kernel.paired:
+    if seq_rank(node) == 2 and reduces_seq(node) and not kernel.paired:
         raise ScheduleError(f"{where} computes an S x S value but owns no pairs of blocks")
     statistic = kernel.merged.get(node)
     if statistic is not None and online_statistic(node) is not statistic:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from codegen.algebra import Builder, flat_terms
 from codegen.expr import (
-    AXIS_HEAD,
     AXIS_SEQ,
     ONE,
     Coefficient,
@@ -25,9 +24,6 @@ from codegen.expr import (
     Pointwise,
     Use,
 )
-
-SCORES = (AXIS_SEQ, AXIS_SEQ)
-MATRIX = (AXIS_SEQ, AXIS_HEAD)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from codegen.algebra import Builder
 from codegen.contract import order_contractions
 from codegen.derive import GRADIENT, derive
-from codegen.emit_triton import name_values, write_direction
-from codegen.expr import Expr
-from codegen.lower import lower
+from codegen.emit_triton import Direction, KernelText, Stored, name_values, narrow_values, write_direction
+from codegen.expr import SCORES, Expr
+from codegen.launch import tile_table
+from codegen.lower import KERNEL_RULES, lower
 from codegen.rendering import render
 from codegen.schedule import Schedule, leaf_reads, make_schedule, own_binding, reduces_seq
 from codegen.spec import check_schedule
@@ -18,26 +24,148 @@ from graphir import AttentionGraph
 
 @dataclass(frozen=True)
 class TritonProgram:
-    """Both directions of a graph.
+    """Both directions of a graph, ready for the template.
 
     Attributes:
-        source: the generated Python text.
-        forward, backward: the schedules.
+        title, equation: of the graph.
+        inputs: those that the graph uses, ``q`` and so on.
+        forward_schedule, backward_schedule: what was decided.
+        forward, backward: what was written down.
+        residuals: values of the forward that the backward reads, the result included where it does.
+        operator: name of the PyTorch operator, from the content of the graph.
     """
 
-    source: str
-    forward: Schedule
-    backward: Schedule
+    title: str
+    equation: str
+    inputs: tuple[str, ...]
+    forward_schedule: Schedule
+    backward_schedule: Schedule
+    forward: Direction
+    backward: Direction
+    residuals: tuple[str, ...]
+    operator: str
+
+    @cached_property
+    def source(self) -> str:
+        """The generated Python text."""
+        return render("triton/attention.py.jinja", program=self)
+
+    @property
+    def kernels(self) -> tuple[KernelText, ...]:
+        """Of both directions."""
+        return self.forward.kernels + self.backward.kernels
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        return tuple(name for name in ("q", "k", "v") if name not in self.inputs)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """What the forward hands out beside its result."""
+        return tuple(name for name in self.residuals if name != self.forward.results["out"])
+
+    @property
+    def dropout(self) -> bool:
+        return self.forward.dropout
+
+    @property
+    def squares(self) -> int:
+        """How many S x S values are stored, in both directions together."""
+        stored = self.forward_schedule.stored | self.backward_schedule.stored
+        return sum(node.axes == SCORES for node in stored)
+
+    @property
+    def tiles(self) -> dict[str, dict[tuple[str, int], tuple[tuple[int, int, int, int], ...]]]:
+        """First choices of tile sizes by kernel, device and bytes of an element."""
+        return {kernel.name: tile_table(kernel) for kernel in self.kernels}
+
+    @property
+    def functions(self) -> frozenset[str]:
+        """The small device functions that the kernels call."""
+        lines = "\n".join(line for kernel in self.kernels for line in kernel.lines)
+        return frozenset(re.findall(r"(?<![\w.])(_[a-z]\w*)\(", lines)) | {"_real", "_inside"}
+
+    # -- source of signatures
+
+    @property
+    def arguments(self) -> str:
+        return ", ".join([*self.inputs, "key_mask", *(["seed", "dropout_p"] if self.dropout else [])])
+
+    @property
+    def backward_arguments(self) -> str:
+        return ", ".join(["g", self.arguments, *self.residuals])
+
+    @property
+    def results(self) -> str:
+        return ", ".join([self.forward.results["out"], *self.kept])
+
+    @property
+    def saved(self) -> str:
+        """The backward's arguments but ``g``, as the autograd formula calls it."""
+        return "*ctx.saved_tensors" if not self.dropout else self._saved_with_dropout
+
+    @property
+    def _saved_with_dropout(self) -> str:
+        first = len(self.inputs) + 2
+        return f"*ctx.saved_tensors[:{first}], ctx.dropout_p, *ctx.saved_tensors[{first}:]"
+
+    @property
+    def schema(self) -> str:
+        return f"({self._schema_arguments}) -> {_tensors(1 + len(self.kept))}"
+
+    @property
+    def backward_schema(self) -> str:
+        residuals = "".join(f", Tensor {name}" for name in self.residuals)
+        return f"(Tensor g, {self._schema_arguments}{residuals}) -> {_tensors(len(self.inputs))}"
+
+    @property
+    def _schema_arguments(self) -> str:
+        tensors = ", ".join(f"Tensor {name}" for name in self.inputs)
+        return f"{tensors}, Tensor? key_mask" + (", Tensor? seed, float dropout_p" if self.dropout else "")
+
+    @property
+    def fakes(self) -> list[tuple[str, str, str]]:
+        """Name, shape and type of what the forward hands out."""
+        stored = {item.name: item for kernel in self.forward.kernels for item in kernel.stores}
+        names = [self.forward.results["out"], *self.kept]
+        return [(name, _whole_shape(stored[name]), stored[name].dtype) for name in names]
+
+    @property
+    def gradients(self) -> str:
+        """The backward's results; a tensor is handed out once, and an input without one gets zeros."""
+        seen: set[str] = set()
+        sources = []
+        for name in self.inputs:
+            result = self.backward.results.get(name)
+            if result is None:
+                sources.append(f"torch.zeros_like({name}, memory_format=torch.contiguous_format)")
+            else:
+                sources.append(f"{result}.clone()" if result in seen else result)
+                seen.add(result)
+        return ", ".join(sources)
+
+    @property
+    def fake_gradients(self) -> str:
+        return ", ".join(f"{name}.new_empty({name}.shape)" for name in self.inputs)
+
+
+def _tensors(count: int) -> str:
+    return "Tensor" if count == 1 else f"({', '.join(['Tensor'] * count)})"
+
+
+def _whole_shape(stored: Stored) -> str:
+    """The shape after partial sums are added up."""
+    return stored.shape.replace("blocks, ", "").replace(", blocks", "")
 
 
 def triton_program(graph: AttentionGraph) -> TritonProgram:
-    """Lower, simplify, differentiate, schedule and write ``graph``; without attention dropout.
+    """Lower, simplify, differentiate, schedule and write ``graph``.
 
     Raises:
         ScheduleError: where a schedule breaks its own rules (a fault of the compiler).
     """
-    builder = Builder(dropout=False)
-    root = order_contractions(lower(graph, builder), builder)
+    builder = Builder()
+    root = order_contractions(lower(graph, builder, KERNEL_RULES), builder)
     gradients = {
         name.lower(): order_contractions(use, builder)
         for name, use in derive(root, builder).items()
@@ -54,27 +182,33 @@ def triton_program(graph: AttentionGraph) -> TritonProgram:
     check_schedule(forward)
     check_schedule(backward)
     names = name_values(forward, backward)
+    narrow = narrow_values(forward, backward)
     return TritonProgram(
-        render(
-            "triton/attention.py.jinja",
-            title=graph.name,
-            equation=graph.equation(),
-            inputs=[name.lower() for name in graph.inputs],
-            any_input=graph.inputs[0].lower(),
-            forward=write_direction(forward, names, residuals, "forward"),
-            backward=write_direction(backward, names, residuals, "backward"),
-        ),
+        graph.name,
+        graph.equation(),
+        tuple(name.lower() for name in graph.inputs),
         forward,
         backward,
+        write_direction(forward, names, narrow, "forward"),
+        write_direction(backward, names, narrow, "backward"),
+        tuple(names[node] for node in residuals),
+        _operator_name(graph),
     )
 
 
-def _read_from(schedule: Schedule, candidates: set[Expr]) -> list[Expr]:
+def _operator_name(graph: AttentionGraph) -> str:
+    """From the graph's structure: two graphs that mean the same may keep different residuals."""
+    structure: Mapping[str, object] = {k: v for k, v in graph.to_dict().items() if k != "name"}
+    return f"attention_{hashlib.sha256(json.dumps(structure).encode()).hexdigest()[:16]}"
+
+
+def _read_from(schedule: Schedule, candidates: Iterable[Expr]) -> list[Expr]:
     """Those of ``candidates`` that the kernels of ``schedule`` read."""
+    wanted = set(candidates)
     computed = {node for kernel in schedule.kernels for node in kernel.computes}
     read: dict[Expr, None] = {}
     for kernel in schedule.kernels:
         for node in kernel.computes:
             leaves = leaf_reads(node, own_binding(node), lambda n: n in computed or n in schedule.given)
-            read |= dict.fromkeys(leaf.node for leaf in leaves if leaf.node in candidates)
+            read |= dict.fromkeys(leaf.node for leaf in leaves if leaf.node in wanted)
     return sorted(read, key=lambda node: node.serial)

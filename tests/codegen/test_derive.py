@@ -10,7 +10,7 @@ from codegen.contract import order_contractions
 from codegen.dense import evaluate_dense
 from codegen.derive import GRADIENT, SLOPES, derive
 from codegen.expr import Contraction, topological
-from codegen.lower import lower
+from codegen.lower import KERNEL_RULES, lower
 from codegen.pointwise import FUNCTIONS
 from evolution import SearchSpace, random_graph
 from graphir import EXTENDED_OPERATIONS, AttentionGraph, presets, reference
@@ -20,8 +20,8 @@ NO_EXP = tuple(name for name in EXTENDED_OPERATIONS if name != "exp")
 
 
 def gradients_of(graph):
-    builder = Builder(dropout=False)
-    root = order_contractions(lower(graph, builder), builder)
+    builder = Builder()
+    root = order_contractions(lower(graph, builder, KERNEL_RULES), builder)
     gradients = derive(root, builder)
     gradients.pop(GRADIENT, None)
     return builder, gradients

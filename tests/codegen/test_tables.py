@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from codegen.algebra import Builder
 from codegen.expr import Pointwise, topological
-from codegen.lower import RULES, lower
+from codegen.lower import KERNEL_RULES, RULES, lower
 from codegen.pointwise import FUNCTIONS
 from graphir import OPERATIONS, AttentionGraph
 
@@ -41,8 +41,9 @@ def test_every_pointwise_function_is_used_by_some_operation():
     used = set()
     for name, operation in OPERATIONS.items():
         text = FORMULAS.get(name) or (f"{name}(Q, K)" if operation.arity == 2 else f"{name}(Q)")
-        root = lower(AttentionGraph.from_expression(text), Builder())
-        used |= {node.function for node in topological(root.node) if isinstance(node, Pointwise)}
+        for rules in (RULES, KERNEL_RULES):
+            root = lower(AttentionGraph.from_expression(text), Builder(), rules)
+            used |= {node.function for node in topological(root.node) if isinstance(node, Pointwise)}
     assert used <= FUNCTIONS.keys()
     assert FUNCTIONS.keys() - used <= GRADIENT_ONLY
 

@@ -76,8 +76,9 @@ def largest_errors(graph, module, seed, dtype=torch.float32, tokens=37, head_dim
     for tensor in drawn.values():
         tensor[~mask[:, None, :].expand(shape[:3])] = torch.nan
     inputs = [drawn[name] for name in graph.inputs]
-    out, *residuals = module.forward(*inputs, mask, (16, 16))
-    found = [out, *module.backward(drawn["G"], *inputs, mask, (16, 16), *residuals)]
+    inputs = {name: tensor.requires_grad_() for name, tensor in zip(graph.inputs, inputs, strict=True)}
+    out = module.attention(*(inputs.get(name) for name in "QKV"), mask)
+    found = [out.detach(), *torch.autograd.grad(out, list(inputs.values()), drawn["G"])]
     return [
         float(np.abs(x.double().numpy() - truth).max() / max(1.0, np.abs(truth).max()))
         for x, truth in zip(found, expected, strict=True)
@@ -116,9 +117,10 @@ def test_large_scores_make_no_nan(interpreted):
     q, k = torch.randn(2, 1, 1, 40, 8, generator=torch.Generator().manual_seed(0)).unbind()
     mask = torch.ones(1, 40, dtype=torch.bool)
     mask[:, 30:] = False
-    out, *residuals = module.forward(100 * q, 100 * k, mask, (16, 16))
-    grads = module.backward(torch.ones_like(q), 100 * q, 100 * k, mask, (16, 16), *residuals)
-    assert all(x.isfinite().all() for x in (out, *grads))
+    q, k = (100 * q).requires_grad_(), (100 * k).requires_grad_()
+    out = module.attention(q, k, None, mask)
+    out.sum().backward()
+    assert all(x.isfinite().all() for x in (out, q.grad, k.grad))
 
 
 # -- schedules
@@ -136,19 +138,19 @@ def test_the_attentions_of_the_paper_take_one_kernel_forward_and_two_backward():
     for name in presets.names():
         if name.startswith(("autobert-zero/", "bert/")):
             program = triton_program(presets.get(name))
-            forward = [kernel for kernel in program.forward.kernels if kernel.level]
-            backward = [kernel for kernel in program.backward.kernels if kernel.level]
+            forward = [kernel for kernel in program.forward_schedule.kernels if kernel.level]
+            backward = [kernel for kernel in program.backward_schedule.kernels if kernel.level]
             # One preparation each at most, one loop each.
             assert (len(forward), len(backward)) == (1, 2), name
-            assert len(program.forward.kernels) <= 2, name
-            assert len(program.backward.kernels) <= 3, name
+            assert len(program.forward_schedule.kernels) <= 2, name
+            assert len(program.backward_schedule.kernels) <= 3, name
             assert {number for kernel in forward + backward for number in kernel.passes.values()} == {0}, name
 
 
 def test_no_square_of_s_is_stored_where_none_is_multiplied_with_another():
     for graph in GRAPHS.values():
         program = triton_program(graph)
-        stored = program.forward.stored | program.backward.stored
+        stored = program.forward_schedule.stored | program.backward_schedule.stored
         squares = [node for node in stored if node.axes.count(AXIS_SEQ) == 2]
         multiplies_squares = "logsigmoid(K @ Q.T)" in graph.equation()
         assert bool(squares) == multiplies_squares, graph.equation()
@@ -162,30 +164,30 @@ def broken(schedule, kernel=-1, **changes):
 
 def faulty_schedules():
     # A softmax over columns: its statistic is needed at another instance, so a kernel of its own computes it.
-    forward = triton_program(AttentionGraph.from_expression("softmax(Q @ K.T).T @ V")).forward
-    column = triton_program(AttentionGraph.from_expression("softmax((Q @ K.T).T).T @ V")).forward
+    forward = triton_program(AttentionGraph.from_expression("softmax(Q @ K.T).T @ V")).forward_schedule
+    column = triton_program(AttentionGraph.from_expression("softmax((Q @ K.T).T).T @ V")).forward_schedule
     plain = triton_program(presets.get("bert/1"))
-    (kernel,) = plain.forward.kernels
+    (kernel,) = plain.forward_schedule.kernels
     statistic = next(iter(kernel.passes))
     split = forward if len(forward.kernels) > 1 else column
     return {
-        "nothing is broken": (plain.forward, False),
+        "nothing is broken": (plain.forward_schedule, False),
         "nothing is broken in two kernels": (split, False),
         "a value that a loop reads is not stored": (broken(split, 0, stores=frozenset()), True),
         "kernels in the wrong order": (replace(split, kernels=split.kernels[::-1]), True),
         "a kernel left out": (replace(split, kernels=split.kernels[1:]), True),
         "a value written twice": (replace(split, kernels=(*split.kernels, split.kernels[0])), True),
-        "a result that is not written": (broken(plain.forward, stores=frozenset({statistic})), True),
-        "a loop that must not be shared": (broken(plain.forward, merged={}), True),
-        "a sum without a loop": (broken(plain.forward, passes={statistic: 0}), True),
+        "a result that is not written": (broken(plain.forward_schedule, stores=frozenset({statistic})), True),
+        "a loop that must not be shared": (broken(plain.forward_schedule, merged={}), True),
+        "a sum without a loop": (broken(plain.forward_schedule, passes={statistic: 0}), True),
         "a value computed before what it needs": (
-            broken(plain.forward, computes=kernel.computes[::-1]),
+            broken(plain.forward_schedule, computes=kernel.computes[::-1]),
             True,
         ),
-        "a residual left out": (replace(plain.backward, given=plain.backward.given - {statistic}), True),
-        "no input given": (replace(plain.backward, given=frozenset()), True),
-        "a sum that joins another's loop": (broken(plain.forward, merged={statistic: statistic}), True),
-        "a result that nobody computes": (broken(plain.forward, computes=(statistic,)), True),
+        "a residual left out": (replace(plain.backward_schedule, given=plain.backward_schedule.given - {statistic}), True),
+        "no input given": (replace(plain.backward_schedule, given=frozenset()), True),
+        "a sum that joins another's loop": (broken(plain.forward_schedule, merged={statistic: statistic}), True),
+        "a result that nobody computes": (broken(plain.forward_schedule, computes=(statistic,)), True),
     }
 
 
