@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from codegen.algebra import Builder
 from codegen.contract import order_contractions
 from codegen.emit_torch import TorchProgram, write_program
+from codegen.kernel_plan import KernelPlan, plan_kernels
 from codegen.lower import lower
 from codegen.plan import Plan, plan_steps
 from codegen.rendering import load_source, render
 from codegen.torch_steps import select_steps
+from codegen.triton_attention import triton_program
 from graphir import AttentionGraph
 
 if TYPE_CHECKING:
     import torch
 
 Backend = Literal["auto", "torch", "triton"]
+
+MAX_HEAD_DIM = 256
+"""The largest head dimension of kernels."""
 
 
 class BackendError(RuntimeError):
@@ -32,15 +39,20 @@ class CompiledAttention:
 
     Attributes:
         graph: the graph it was compiled from.
-        source: the generated Python text, which imports only torch.
+        backend: ``"torch"`` or ``"triton"``: what ``source`` and ``plan`` describe.
+        source: the generated Python text, which imports only torch, and triton for kernels.
         plan: what it will do, and at which cost.
         function: the generated function itself.
+        elsewhere: the function for tensors that kernels do not take (on a CPU, or float64); None where only
+            kernels are wanted.
     """
 
     graph: AttentionGraph
+    backend: str
     source: str
-    plan: Plan
+    plan: Plan | KernelPlan
     function: Callable[..., torch.Tensor]
+    elsewhere: Callable[..., torch.Tensor] | None = None
 
     def __call__(
         self,
@@ -64,12 +76,20 @@ class CompiledAttention:
 
         Raises:
             ValueError: where shapes or types do not fit; the message says what would be right.
+            BackendError: where kernels were asked for and cannot take these tensors.
         """
         shape = _check_inputs(self.graph.inputs, {"Q": q, "K": k, "V": v})
         _check_mask(key_mask, shape)
         if not 0.0 <= dropout_p < 1.0:
             raise ValueError(f"dropout_p must be at least 0 and below 1, not {dropout_p}")
-        return self.function(q, k, v, key_mask, dropout_p)
+        function = self.function
+        if self.backend == "triton":
+            given = next(x for name, x in zip("QKV", (q, k, v), strict=True) if name in self.graph.inputs)
+            problem = _kernel_problem(given)
+            if problem and self.elsewhere is None:
+                raise BackendError(f"{problem}: use backend='auto' or 'torch'")
+            function = self.elsewhere if problem and self.elsewhere else function
+        return function(q, k, v, key_mask, dropout_p)
 
 
 def compile_attention(graph: AttentionGraph, backend: Backend = "auto") -> CompiledAttention:
@@ -77,26 +97,34 @@ def compile_attention(graph: AttentionGraph, backend: Backend = "auto") -> Compi
 
     Args:
         graph: the attention structure.
-        backend: ``"torch"`` for the PyTorch form, which runs on any device; ``"auto"`` takes the best
-            that is available, at present the PyTorch form.
+        backend: ``"torch"`` for the PyTorch form, which runs on any device; ``"triton"`` for fused kernels,
+            forward and backward, on a GPU (or anywhere in Triton's interpreter, where the environment has
+            ``TRITON_INTERPRET=1`` before Triton is imported); ``"auto"`` takes kernels for tensors on a GPU and
+            the PyTorch form for others.
 
     Raises:
-        BackendError: for ``"triton"``, which this version does not generate yet.
+        BackendError: for ``"triton"`` where Triton is not installed.
         ValueError: for an unknown backend.
 
     Example:
         >>> from graphir import presets
-        >>> print(compile_attention(presets.get("autobert-zero/6")).plan)
+        >>> print(compile_attention(presets.get("autobert-zero/6"), backend="torch").plan)
         backend torch, tier 1, 1 fused attention call(s), 0 stored S x S value(s)
           S x D  logsigmoid
           S x D  linear combination
           S x D  scaled_dot_product_attention
     """
-    if backend == "triton":
-        raise BackendError("this version does not generate Triton kernels yet: use backend='torch' or 'auto'")
-    if backend not in ("auto", "torch"):
+    if backend not in ("auto", "torch", "triton"):
         raise ValueError(f"backend must be 'auto', 'torch' or 'triton', not {backend!r}")
-    return _compile_torch(graph, graph.name)
+    has_triton = importlib.util.find_spec("triton") is not None
+    if backend == "triton":
+        if not has_triton:
+            raise BackendError("Triton is not installed: pip install triton, or use backend='torch'")
+        return _compile_triton(graph, graph.name)
+    torch_form = _compile_torch(graph, graph.name)
+    if backend == "torch" or not has_triton or not _has_gpu():
+        return torch_form
+    return replace(_compile_triton(graph, graph.name), elsewhere=torch_form.function)
 
 
 @lru_cache(maxsize=1024)
@@ -110,7 +138,35 @@ def _compile_torch(graph: AttentionGraph, title: str) -> CompiledAttention:
         needed=program.needed,
         uses_functional=program.uses_functional,
     )
-    return CompiledAttention(graph, source, plan, load_source(source, "attention").attention)
+    return CompiledAttention(graph, "torch", source, plan, load_source(source, "attention").attention)
+
+
+@lru_cache(maxsize=1024)
+def _compile_triton(graph: AttentionGraph, title: str) -> CompiledAttention:
+    program = triton_program(graph)
+    function = load_source(program.source, "attention").attention
+    return CompiledAttention(graph, "triton", program.source, plan_kernels(program), function)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _kernel_problem(x: torch.Tensor | None) -> str:
+    """Why the kernels cannot take a tensor; empty where they can."""
+    import torch
+
+    if x is None:
+        return ""
+    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"Triton kernels need tensors on a GPU, and these are on {x.device}"
+    if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return f"Triton kernels take float32, float16 and bfloat16, not {x.dtype}"
+    if x.shape[-1] > MAX_HEAD_DIM:
+        return f"Triton kernels take head dimensions up to {MAX_HEAD_DIM}, not {x.shape[-1]}"
+    return ""
 
 
 def torch_program(graph: AttentionGraph, name: str) -> tuple[TorchProgram, Plan]:

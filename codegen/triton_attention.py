@@ -33,6 +33,8 @@ class TritonProgram:
         forward, backward: what was written down.
         residuals: values of the forward that the backward reads, the result included where it does.
         operator: name of the PyTorch operator, from the content of the graph.
+        names: of all values that stand in memory.
+        narrow: those of them that have the type of the inputs.
     """
 
     title: str
@@ -44,6 +46,8 @@ class TritonProgram:
     backward: Direction
     residuals: tuple[str, ...]
     operator: str
+    names: Mapping[Expr, str]
+    narrow: frozenset[Expr]
 
     @cached_property
     def source(self) -> str:
@@ -193,6 +197,8 @@ def triton_program(graph: AttentionGraph) -> TritonProgram:
         write_direction(backward, names, narrow, "backward"),
         tuple(names[node] for node in residuals),
         _operator_name(graph),
+        names,
+        narrow,
     )
 
 
