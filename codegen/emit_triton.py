@@ -7,7 +7,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from codegen.expr import AXIS_HEAD, AXIS_SEQ, Distance, Expr, Input, LogSumExp
+from codegen.expr import (
+    AXIS_HEAD,
+    AXIS_SEQ,
+    Contraction,
+    Distance,
+    Expr,
+    Input,
+    LogSumExp,
+    children,
+    topological,
+)
 from codegen.kernel_body import KernelBody, write_body
 from codegen.schedule import Kernel, Schedule, is_whole_sum, reduces_seq, seq_rank
 from codegen.tile_writer import Block, Line, Load, Store
@@ -110,18 +120,34 @@ def name_values(forward: Schedule, backward: Schedule) -> dict[Expr, str]:
 
 
 def narrow_values(*schedules: Schedule) -> frozenset[Expr]:
-    """The stored values that have the inputs' type: inputs and results, and what products read.
+    """The stored values that have the inputs' type: inputs, results, and matrices that only products read.
 
-    Sums that wait for more stay in float32.
+    Other sums over S stay in float32.
     """
-    narrow: set[Expr] = set()
+    roots = {use.node for schedule in schedules for use in schedule.roots.values()}
+    elsewhere = {
+        use.node
+        for root in roots
+        for node in topological(root)
+        for use in children(node)
+        if not _multiplies_matrices(node)
+    }
+    narrow = set(roots)
     for schedule in schedules:
-        narrow |= {use.node for use in schedule.roots.values()}
         for node in (*schedule.given, *schedule.stored):
-            prepared = len(node.axes) == 2 and (seq_rank(node) == 2 or not reduces_seq(node))
-            if isinstance(node, Input) or prepared:
+            waits = reduces_seq(node) and seq_rank(node) < 2 and node in elsewhere
+            if isinstance(node, Input) or (len(node.axes) == 2 and not waits):
                 narrow.add(node)
     return frozenset(narrow)
+
+
+def _multiplies_matrices(node: Expr) -> bool:
+    """Whether a value is a product of two matrices."""
+    return (
+        isinstance(node, Contraction)
+        and (len(node.axes), len(node.summed), len(node.factors)) == (2, 1, 2)
+        and all(len(use.labels) == 2 and 2 in use.labels for use in node.factors)
+    )
 
 
 def write_direction(
@@ -138,11 +164,11 @@ def write_direction(
     return Direction(
         tuple(kernels),
         tuple(name for name in ("q", "k", "v", "g") if name in used),
-        {root: _store_name(use.node, names) for root, use in schedule.roots.items()},
+        {root: store_name(use.node, names) for root, use in schedule.roots.items()},
     )
 
 
-def _store_name(node: Expr, names: Mapping[Expr, str]) -> str:
+def store_name(node: Expr, names: Mapping[Expr, str]) -> str:
     return f"{names[node]}_copy" if isinstance(node, Input) else names[node]
 
 
@@ -156,7 +182,7 @@ def _kernel_text(
     stored = [node for node in kernel.computes if node in kernel.stores]
     for node in stored:
         part = "(batch_head * blocks + block)" if is_whole_sum(node) else "batch_head"
-        bases.append(f"{_store_name(node, names)}_ptr += {part} * {size(node)}")
+        bases.append(f"{store_name(node, names)}_ptr += {part} * {size(node)}")
     return KernelText(
         name,
         kernel,
@@ -164,14 +190,14 @@ def _kernel_text(
         _summary(kernel, names),
         inputs,
         tuple(names[node] for node in loads),
-        tuple(_stored(node, _store_name(node, names), node in narrow) for node in stored),
+        tuple(_stored(node, store_name(node, names), node in narrow) for node in stored),
         tuple(bases),
         tuple(_lines(body.lines, names)),
     )
 
 
 def _summary(kernel: Kernel, names: Mapping[Expr, str]) -> str:
-    written = ", ".join(_store_name(node, names) for node in kernel.computes if node in kernel.stores)
+    written = ", ".join(store_name(node, names) for node in kernel.computes if node in kernel.stores)
     how = "block by block" if kernel.level == 0 else f"level {kernel.level}"
     if kernel.paired:
         how += ", a pair of blocks a program"
@@ -190,7 +216,7 @@ def _lines(lines: Sequence[Line], names: Mapping[Expr, str]) -> Iterator[str]:
             case Load():
                 yield f"{line.variable} = {_load(line, names[line.node])}"
             case Store():
-                yield _store(line, _store_name(line.node, names))
+                yield _store(line, store_name(line.node, names))
             case _:
                 yield line
 
@@ -235,6 +261,8 @@ def _stored(node: Expr, name: str, is_narrow: bool) -> Stored:
         combine = "_add_logsumexp2({x})"
     elif isinstance(node, Distance):
         combine = "{x}.sum(2).sqrt()"
+    if is_narrow:
+        combine += ".to(dtype)"
     partial = "(batch, heads, blocks" + (f", {shape})" if shape else ")")
     return Stored(name, partial, "torch.float32", combine)
 

@@ -26,7 +26,7 @@ from codegen.schedule import (
     seq_rank,
     softmax_statistic,
 )
-from codegen.tile_writer import Block, Line, Scope, Store, Tile, TileWriter
+from codegen.tile_writer import Block, Line, Load, Scope, Store, Tile, TileWriter
 from codegen.tiles import LOWEST, Part, aligned, masked, shape, spread
 
 
@@ -41,6 +41,10 @@ class KernelBody:
         pointwise: the axes of each other piece of work on tiles.
         loops: for each loop over S, whether S x S tiles exist in it.
         uses_dropout: whether it draws random numbers.
+        sums: the most matrices that one loop adds up.
+        square_tiles: the most products that are S x S tiles in one loop.
+        row_tiles: matrices of the own block outside of loops.
+        loop_tiles: the most matrices that one loop reads.
     """
 
     lines: tuple[Line, ...]
@@ -49,6 +53,10 @@ class KernelBody:
     pointwise: tuple[Axes, ...]
     loops: tuple[bool, ...]
     uses_dropout: bool
+    sums: int
+    square_tiles: int
+    row_tiles: int
+    loop_tiles: int
 
 
 def write_body(
@@ -89,6 +97,7 @@ class _KernelWriter(TileWriter):
         self.running: dict[Expr, _Running] = {}
         self.divisors: dict[Expr, str] = {}
         self.loops: list[bool] = []
+        self.sums = self.square_tiles = self.loop_tiles = 0
 
     def write(self) -> KernelBody:
         squares = [node for node in self.kernel.computes if seq_rank(node) == 2]
@@ -112,6 +121,10 @@ class _KernelWriter(TileWriter):
             tuple(self.pointwise),
             tuple(self.loops),
             self.uses_dropout,
+            self.sums,
+            self.square_tiles,
+            sum(len(tile.axes) == 2 for tile in self.by_name.values() if tile.home.parent is None),
+            self.loop_tiles,
         )
 
     def rows(self, nodes: list[Expr]) -> None:
@@ -167,6 +180,7 @@ class _KernelWriter(TileWriter):
     def loop(self, nodes: list[Expr]) -> None:
         """One loop that computes all of ``nodes``; a statistic before what is merged with it."""
         inner = self.inner = Scope(parent=self.top)
+        before_products = len(self.products)
         before: list[str] = []
         after: list[tuple[Expr, str]] = []
         for node in sorted(nodes, key=lambda node: node in self.kernel.merged):
@@ -174,6 +188,11 @@ class _KernelWriter(TileWriter):
             before += start
             after.append((node, end))
         self.inner = None
+        self.sums = max(self.sums, sum(len(node.axes) == 2 for node in nodes))
+        made = self.products[before_products:]
+        self.square_tiles = max(self.square_tiles, len(made) - sum(len(node.axes) == 2 for node in nodes))
+        loads = sum(isinstance(line, Load) and len(line.instances) == 2 for line in inner.lines)
+        self.loop_tiles = max(self.loop_tiles, loads)
         self.loops.append(any(OWN in read.binding and LOOP in read.binding for read in inner.tiles))
         self.top.lines += [
             *before,

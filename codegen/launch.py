@@ -1,17 +1,119 @@
-"""First choices of tile sizes."""
+"""Tile sizes: a small model of registers and shared memory chooses among a short list of candidates.
+
+The model's constants were fitted to binaries (docs/compiler.md, "Tiles"): it only has to tell what fits from what
+spills. Which of the fitting candidates is fastest on a device is for `codegen.tuning` to measure.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from codegen.devices import SHARED_MEMORY
 from codegen.emit_triton import KernelText
 
 Tiles = tuple[int, int, int, int]
+"""Own block, tile of a loop, warps, pipeline stages."""
+
+HEAD_BLOCKS = (16, 32, 64, 128, 256)
+"""Head dimensions are padded to one of these."""
+ELEMENT_SIZES = (2, 4)
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """A kind of device.
+
+    Attributes:
+        shared_memory: bytes that a program may have.
+        threads: of a warp.
+        registers: that a thread may have; with 4 warps, and with 8.
+        weight: registers that products need, against those of sm_90, which reads operands from shared memory.
+        candidates: tiles to choose from, the preferred ones first.
+    """
+
+    shared_memory: int
+    threads: int
+    registers: tuple[int, int]
+    weight: float
+    candidates: tuple[Tiles, ...]
+
+
+_CUDA = ((128, 64, 8, 3), (128, 64, 8, 2), (64, 64, 4, 3), (64, 64, 4, 2), (64, 64, 8, 2))
+_SMALLER = ((64, 32, 4, 2), (32, 64, 8, 2), (32, 32, 8, 2), (32, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1))
+_HIP = ((128, 64, 4, 2), (64, 64, 4, 2), (64, 32, 4, 2), (32, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1))
+
+MACHINES = {
+    "sm_90": _Machine(SHARED_MEMORY["sm_90"], 32, (245, 245), 1.0, _CUDA + _SMALLER),
+    "sm_80": _Machine(SHARED_MEMORY["sm_80"], 32, (245, 245), 1.35, _CUDA[:4] + _SMALLER),
+    "sm_86": _Machine(99 * 1024, 32, (245, 245), 1.35, _CUDA[:4] + _SMALLER),
+    "gfx942": _Machine(SHARED_MEMORY["gfx942"], 64, (475, 235), 3.4, _HIP),
+}
+"""By name: ``sm_90`` stands for 9.0 and 10.0, ``sm_86`` for all with about 100 KB, ``gfx942`` for AMD's."""
+
+_ROW_CANDIDATES = ((64, 64, 4, 2), (64, 64, 8, 2), (32, 64, 4, 2), (32, 64, 8, 2), (16, 64, 8, 1), (16, 64, 4, 1))
 
 
 def block_of(head_dim: int) -> int:
+    """The head dimension padded to a power of two of at least 16."""
     return max(16, 1 << (head_dim - 1).bit_length())
 
-def tiles_of(kernel, target, size, block_d):
-    return (64, 64, 4, 2)
+
+def machine_of(target: str) -> str:
+    """The key of `MACHINES` that stands for a target, e.g. ``sm_90`` for ``sm_100``."""
+    return {"sm_100": "sm_90"}.get(target, target)
+
+
+def candidates(kernel: KernelText, machine: str, element_size: int, block_d: int) -> list[Tiles]:
+    """The tiles that fit a kernel by the model, the preferred ones first; the smallest where none does."""
+    device = MACHINES[machine]
+    body = kernel.body
+    choices = device.candidates if body.loops else _ROW_CANDIDATES
+    fitting = [
+        tiles
+        for tiles in choices
+        if _registers(kernel, device, tiles, block_d) <= device.registers[tiles[2] > 4]
+        and _shared_memory(kernel, tiles, element_size, block_d) <= device.shared_memory
+    ]
+    return fitting or [choices[-1]]
+
+
+def tiles_of(kernel: KernelText, target: str, element_size: int, block_d: int) -> Tiles:
+    """The first choice for a kernel."""
+    return candidates(kernel, machine_of(target), element_size, block_d)[0]
+
 
 def tile_table(kernel: KernelText) -> dict[tuple[str, int], tuple[Tiles, ...]]:
-    return {("cuda", 2): ((64, 64, 4, 2),) * 5}
+    """The first choices by machine and bytes of an element, one for each of `HEAD_BLOCKS`."""
+    return {
+        (machine, size): tuple(candidates(kernel, machine, size, block)[0] for block in HEAD_BLOCKS)
+        for machine in MACHINES
+        for size in ELEMENT_SIZES
+    }
+
+
+def _registers(kernel: KernelText, device: _Machine, tiles: Tiles, block_d: int) -> float:
+    """About how many registers a thread needs: in loops for sums and S x S tiles, outside for rows."""
+    own, loop, warps, _ = tiles
+    body = kernel.body
+    threads = device.threads * warps
+    row, square = own * block_d / threads, own * loop / threads
+    outside = 16 + (0.55 if body.loops else 0.8) * row * body.row_tiles
+    if body.products and not body.loops:
+        # Products with a D x D value, which is an operand or a sum.
+        outside = 16 + device.weight * (0.5 * row * body.row_tiles + 0.7 * block_d * block_d / threads)
+    if not body.loops:
+        return outside
+    inside = device.weight * (16 + 1.3 * row * body.sums + square * (1 + 0.8 * body.square_tiles))
+    if own < 16 * warps and own > 32:
+        inside *= 1.35  # warps share rows: operands are held more than once
+    return max(inside, outside)
+
+
+def _shared_memory(kernel: KernelText, tiles: Tiles, element_size: int, block_d: int) -> int:
+    """About how many bytes: a tile of each load of the loop for every stage, and the own block's operands."""
+    own, loop, _, stages = tiles
+    body = kernel.body
+    held = own if body.loops else 0
+    loads = stages * body.loop_tiles * loop * block_d
+    states = 2 * block_d * block_d if body.products and not body.loops else 0
+    return element_size * (loads + min(body.row_tiles, 3) * held * block_d + own * loop + states)

@@ -221,7 +221,9 @@ def make_schedule(
     for level, paired, role in list(groups):
         if paired and (level, False, 0) in groups:
             groups[level, paired, role] += groups.pop((level, False, 0))
-    kernels = tuple(_kernel(key, groups[key], decision) for key in sorted(groups))
+    # Pairs of blocks before the rows of their level, which may read row results that were put beside them.
+    order = sorted(groups, key=lambda key: (key[0], not key[1], key[2]))
+    kernels = tuple(_kernel(key, groups[key], decision) for key in order)
     return Schedule(kernels, decision.given, frozenset(decision.stored), dict(roots))
 
 

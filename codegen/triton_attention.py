@@ -12,7 +12,15 @@ from functools import cached_property
 from codegen.algebra import Builder
 from codegen.contract import order_contractions
 from codegen.derive import GRADIENT, derive
-from codegen.emit_triton import Direction, KernelText, Stored, name_values, narrow_values, write_direction
+from codegen.emit_triton import (
+    Direction,
+    KernelText,
+    Stored,
+    name_values,
+    narrow_values,
+    store_name,
+    write_direction,
+)
 from codegen.expr import SCORES, Expr
 from codegen.launch import tile_table
 from codegen.lower import KERNEL_RULES, lower
@@ -130,9 +138,12 @@ class TritonProgram:
     @property
     def fakes(self) -> list[tuple[str, str, str]]:
         """Name, shape and type of what the forward hands out."""
+        narrow = {store_name(node, self.names) for node in self.narrow}
         stored = {item.name: item for kernel in self.forward.kernels for item in kernel.stores}
         names = [self.forward.results["out"], *self.kept]
-        return [(name, _whole_shape(stored[name]), stored[name].dtype) for name in names]
+        return [
+            (name, _whole_shape(stored[name]), "dtype" if name in narrow else "torch.float32") for name in names
+        ]
 
     @property
     def gradients(self) -> str:
