@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import linecache
+import sys
 import textwrap
 from collections import deque
 from functools import cache
@@ -15,7 +16,8 @@ import jinja2
 MAX_KNOWN_SOURCES = 1024
 """Of how many generated modules the lines are kept for tracebacks; a long search makes many thousands."""
 
-_known_sources: deque[str] = deque()
+_known_sources: deque[tuple[str, str]] = deque()
+"""File names and modules, the oldest first."""
 
 
 def render(template: str, **values: Any) -> str:
@@ -28,16 +30,20 @@ def load_source(source: str, stem: str) -> ModuleType:
     """Run generated source as a module of its own.
 
     The text is known to `linecache` under a name made from its content, so that tracebacks and
-    `inspect.getsource` show the generated lines. Only source that `render` wrote is ever given here.
+    `inspect.getsource` show the generated lines; the module is known to `sys.modules`, where torch.compile looks for
+    it. Only source that `render` wrote is ever given here.
     """
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     filename = f"<opnas {stem} {digest}>"
+    name = f"opnas_{stem}_{digest}"
     if filename not in linecache.cache:
-        _known_sources.append(filename)
+        _known_sources.append((filename, name))
     while len(_known_sources) > MAX_KNOWN_SOURCES:
-        linecache.cache.pop(_known_sources.popleft(), None)
+        old_file, old_name = _known_sources.popleft()
+        linecache.cache.pop(old_file, None)
+        sys.modules.pop(old_name, None)
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    module = ModuleType(f"opnas_{stem}_{digest}", f"Generated source {filename}.")
+    module = sys.modules[name] = ModuleType(name, f"Generated source {filename}.")
     exec(compile(source, filename, "exec"), module.__dict__)
     return module
 

@@ -114,12 +114,8 @@ class TritonProgram:
     @property
     def saved(self) -> str:
         """The backward's arguments but ``g``, as the autograd formula calls it."""
-        return "*ctx.saved_tensors" if not self.dropout else self._saved_with_dropout
-
-    @property
-    def _saved_with_dropout(self) -> str:
         first = len(self.inputs) + 2
-        return f"*ctx.saved_tensors[:{first}], ctx.dropout_p, *ctx.saved_tensors[{first}:]"
+        return f"*saved[:{first}], ctx.dropout_p, *saved[{first}:]" if self.dropout else "*saved"
 
     @property
     def schema(self) -> str:
