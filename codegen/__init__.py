@@ -1,15 +1,31 @@
-"""The compiler: graphs become readable source for PyTorch."""
+"""The compiler: graphs become readable source for PyTorch and for Triton."""
 
+from codegen.aot import TARGETS, KernelBuild, build_ahead
 from codegen.attention import BackendError, CompiledAttention, compile_attention
 from codegen.backbone import backbone_source, compile_backbone
+from codegen.devices import DEVICES, Device
+from codegen.kernel_plan import KernelPlan, PlannedKernel, plan_kernels
 from codegen.plan import Plan, PlannedStep
+from codegen.triton_attention import TritonProgram, triton_program
+from codegen.tuning import tune_attention
 
 __all__ = [
+    "DEVICES",
+    "TARGETS",
     "BackendError",
     "CompiledAttention",
+    "Device",
+    "KernelBuild",
+    "KernelPlan",
     "Plan",
+    "PlannedKernel",
     "PlannedStep",
+    "TritonProgram",
     "backbone_source",
+    "build_ahead",
     "compile_attention",
     "compile_backbone",
+    "plan_kernels",
+    "triton_program",
+    "tune_attention",
 ]

@@ -62,7 +62,9 @@ class Builder:
                 key = operand, scales, logs
                 total[key] = total.get(key, 0) + number
         flat = tuple(
-            (Coefficient(number, scales, logs), use) for (use, scales, logs), number in total.items() if number
+            (Coefficient(number, scales, logs), use)
+            for (use, scales, logs), number in total.items()
+            if number
         )
         if len(flat) == 1 and flat[0][0] == ONE and len(flat[0][1].labels) == len(axes):
             return flat[0][1]
@@ -251,8 +253,9 @@ def _common_scalar(coefficients: Sequence[Coefficient]) -> Coefficient:
 
 def _factors(node: Expr) -> tuple[Use, ...]:
     """The factors of an S x S product without a sum; empty for other values."""
-    is_product = isinstance(node, Contraction) and not node.summed and node.axes == SCORES
-    return node.factors if is_product else ()
+    if isinstance(node, Contraction) and not node.summed and node.axes == SCORES:
+        return node.factors
+    return ()
 
 
 def _worth_flattening(node: Contraction, room: int) -> bool:

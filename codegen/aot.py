@@ -21,7 +21,7 @@ from codegen.triton_attention import TritonProgram, triton_program
 from graphir import AttentionGraph
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 TARGETS = tuple(SHARED_MEMORY)
 """What kernels can be built for: ``sm_80``, ``sm_90``, ``sm_100`` and ``gfx942``."""
@@ -92,7 +92,9 @@ def _loaded(program: TritonProgram, target: str, dtype: str) -> Any:
     if dtype not in ELEMENT_TYPES:
         raise ValueError(f"dtype must be one of {', '.join(ELEMENT_TYPES)}, not {dtype[:40]!r}")
     if os.environ.get("TRITON_INTERPRET") == "1":
-        raise BackendError("TRITON_INTERPRET=1 is set: nothing can be built while Triton runs as an interpreter")
+        raise BackendError(
+            "TRITON_INTERPRET=1 is set: nothing can be built while Triton runs as an interpreter"
+        )
     try:
         return load_source(program.source, "attention")
     except ModuleNotFoundError as error:

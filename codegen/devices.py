@@ -1,4 +1,4 @@
-"""Devices by name: what plans and tile sizes need to know of them. Peak numbers are the vendors' data sheets', dense."""
+"""Devices by name: what plans and tile sizes need to know of them. Peaks are those of the data sheets, dense."""
 
 from __future__ import annotations
 

@@ -23,7 +23,6 @@ from codegen.schedule import Kernel, Schedule, is_whole_sum, reduces_seq, seq_ra
 from codegen.tile_writer import Block, Line, Load, Store
 from codegen.tiles import POSITIONS, REAL
 
-
 _OPTIONAL_CONSTANTS = ("SCALE", "DTYPE", "PRECISION", "DROPOUT", "BLOCK_LOOP")
 
 
@@ -228,8 +227,10 @@ def _load(access: Load, name: str) -> str:
         return f"tl.load({name}_ptr)"
     if len(places) == 1:
         return f"tl.load({name}_ptr + {places[0]}, mask={real[0]}, other=0.0)"
-    stride = f"{name}_row" if isinstance(access.node, Input) else _columns(access.node)
-    return f"_load({name}_ptr, {places[0]}, {stride}, {places[1]}, {real[0]}, {real[1]})"
+    strides = [f"{name}_row" if isinstance(access.node, Input) else _columns(access.node), "1"]
+    order = (1, 0) if access.transposed else (0, 1)
+    at = ", ".join(f"{places[n]}, {strides[n]}" for n in order)
+    return f"_load({name}_ptr, {at}, {real[order[0]]}, {real[order[1]]})"
 
 
 def _store(access: Store, name: str) -> str:

@@ -49,9 +49,7 @@ class Coefficient(NamedTuple):
     def __mul__(self, other: object) -> Coefficient:
         if not isinstance(other, Coefficient):
             return NotImplemented
-        return Coefficient(
-            self.number * other.number, self.scales + other.scales, self.logs + other.logs
-        )
+        return Coefficient(self.number * other.number, self.scales + other.scales, self.logs + other.logs)
 
     def over(self, other: Coefficient) -> Coefficient:
         """The quotient; ``other.number`` must divide."""

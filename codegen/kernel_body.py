@@ -277,7 +277,12 @@ class _KernelWriter(TileWriter):
         return before, f"tl.where({weight_sum} > 0.0, {maximum} + tl.log2({divisor}), {nothing})"
 
     def add_merged(
-        self, node: Contraction, target: tuple[int, ...], instances: Mapping[int, str], scope: Scope, total: str
+        self,
+        node: Contraction,
+        target: tuple[int, ...],
+        instances: Mapping[int, str],
+        scope: Scope,
+        total: str,
     ) -> str:
         """Add a contraction whose softmax is taken against the running maximum."""
         statistic = self.kernel.merged[node]

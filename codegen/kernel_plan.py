@@ -72,7 +72,9 @@ class PlannedKernel:
         """Bytes of one head when each value is read once and written once."""
         return sum(tensor.bytes(seq_len, head_dim, element_size) for tensor in self.reads + self.writes)
 
-    def seconds(self, device: Device, seq_len: int, head_dim: int, sequences: int, element_size: int = 2) -> float:
+    def seconds(
+        self, device: Device, seq_len: int, head_dim: int, sequences: int, element_size: int = 2
+    ) -> float:
         """The roofline of ``sequences`` = batch * heads: the longest of products, other operations and memory."""
         return sequences * max(
             self.matrix_flops(seq_len, head_dim) / device.matrix_flops,
@@ -133,8 +135,10 @@ class KernelPlan:
     ) -> int:
         """Floating-point operations of one direction, recomputation included (a multiply-add is two)."""
         kernels = self.of(direction)
-        return batch * heads * sum(
-            k.matrix_flops(seq_len, head_dim) + k.vector_flops(seq_len, head_dim) for k in kernels
+        return (
+            batch
+            * heads
+            * sum(k.matrix_flops(seq_len, head_dim) + k.vector_flops(seq_len, head_dim) for k in kernels)
         )
 
     def bytes_moved(
@@ -172,7 +176,9 @@ class KernelPlan:
 
     def roofline(self, seq_len: int = 4096, head_dim: int = 64, heads: int = 16, batch: int = 4) -> str:
         """A table of roofline times by device, in 16 bits."""
-        lines = [f"roofline, 16 bits, batch {batch}, heads {heads}, tokens {seq_len}, head dimension {head_dim}:"]
+        lines = [
+            f"roofline, 16 bits, batch {batch}, heads {heads}, tokens {seq_len}, head dimension {head_dim}:"
+        ]
         for name, device in DEVICES.items():
             times = [
                 self.seconds(device, seq_len, head_dim, heads, batch, direction) * 1e3

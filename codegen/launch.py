@@ -27,7 +27,9 @@ class _Machine:
         shared_memory: bytes that a program may have.
         threads: of a warp.
         registers: that a thread may have; with 4 warps, and with 8.
-        weight: registers that products need, against those of sm_90, which reads operands from shared memory.
+        weight: registers that loops of products need, against those of sm_90, which reads operands from shared
+            memory.
+        row_weight: the same for kernels of rows without a loop.
         candidates: tiles to choose from, the preferred ones first.
     """
 
@@ -35,6 +37,7 @@ class _Machine:
     threads: int
     registers: tuple[int, int]
     weight: float
+    row_weight: float
     candidates: tuple[Tiles, ...]
 
 
@@ -43,14 +46,21 @@ _SMALLER = ((64, 32, 4, 2), (32, 64, 8, 2), (32, 32, 8, 2), (32, 32, 4, 1), (16,
 _HIP = ((128, 64, 4, 2), (64, 64, 4, 2), (64, 32, 4, 2), (32, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1))
 
 MACHINES = {
-    "sm_90": _Machine(SHARED_MEMORY["sm_90"], 32, (245, 245), 1.0, _CUDA + _SMALLER),
-    "sm_80": _Machine(SHARED_MEMORY["sm_80"], 32, (245, 245), 1.35, _CUDA[:4] + _SMALLER),
-    "sm_86": _Machine(99 * 1024, 32, (245, 245), 1.35, _CUDA[:4] + _SMALLER),
-    "gfx942": _Machine(SHARED_MEMORY["gfx942"], 64, (475, 235), 3.4, _HIP),
+    "sm_90": _Machine(SHARED_MEMORY["sm_90"], 32, (245, 245), 1.0, 1.0, _CUDA + _SMALLER),
+    "sm_80": _Machine(SHARED_MEMORY["sm_80"], 32, (245, 245), 1.35, 1.8, _CUDA[:4] + _SMALLER),
+    "sm_86": _Machine(99 * 1024, 32, (245, 245), 1.35, 1.8, _CUDA[:4] + _SMALLER),
+    "gfx942": _Machine(SHARED_MEMORY["gfx942"], 64, (475, 235), 3.4, 2.0, _HIP),
 }
 """By name: ``sm_90`` stands for 9.0 and 10.0, ``sm_86`` for all with about 100 KB, ``gfx942`` for AMD's."""
 
-_ROW_CANDIDATES = ((64, 64, 4, 2), (64, 64, 8, 2), (32, 64, 4, 2), (32, 64, 8, 2), (16, 64, 8, 1), (16, 64, 4, 1))
+_ROW_CANDIDATES = (
+    (64, 64, 4, 2),
+    (64, 64, 8, 2),
+    (32, 64, 4, 2),
+    (32, 64, 8, 2),
+    (16, 64, 8, 1),
+    (16, 64, 4, 1),
+)
 
 
 def block_of(head_dim: int) -> int:
@@ -100,12 +110,12 @@ def _registers(kernel: KernelText, device: _Machine, tiles: Tiles, block_d: int)
     outside = 16 + (0.55 if body.loops else 0.8) * row * body.row_tiles
     if body.products and not body.loops:
         # Products with a D x D value, which is an operand or a sum.
-        outside = 16 + device.weight * (0.5 * row * body.row_tiles + 0.7 * block_d * block_d / threads)
-    if not body.loops:
-        return outside
-    inside = device.weight * (16 + 1.3 * row * body.sums + square * (1 + 0.8 * body.square_tiles))
-    if own < 16 * warps and own > 32:
-        inside *= 1.35  # warps share rows: operands are held more than once
+        outside = 16 + device.row_weight * (0.33 * row * body.row_tiles + block_d * block_d / threads)
+    inside = 0.0
+    if body.loops:
+        inside = device.weight * (16 + 1.3 * row * body.sums + square * (1 + 0.8 * body.square_tiles))
+    if device.weight > 1 and 32 < own < 16 * warps:
+        inside, outside = 1.35 * inside, 1.35 * outside  # warps share rows: operands are held more than once
     return max(inside, outside)
 
 

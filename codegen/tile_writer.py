@@ -42,16 +42,31 @@ from codegen.tiles import (
 )
 from codegen.triton_functions import TRITON_FUNCTIONS
 
-RESERVED = ("own", "other", "loop", "head", "heads", "batch", "tokens", "start", "block", "chunk", "first", "program")
+RESERVED = (
+    "own",
+    "other",
+    "loop",
+    "head",
+    "heads",
+    "batch",
+    "tokens",
+    "start",
+    "block",
+    "chunk",
+    "first",
+    "program",
+)
 """Names that kernels use for something else."""
 
 
 class Load(NamedTuple):
-    """A tile that is read from memory: the value, where its axes are, and the variable."""
+    """A tile that is read from memory: the value, where its axes are, the variable, and whether the second axis
+    stands first in it."""
 
     node: Expr
     instances: tuple[str, ...]
     variable: str
+    transposed: bool
 
 
 class Store(NamedTuple):
@@ -109,7 +124,11 @@ class TileWriter:
     """
 
     def __init__(
-        self, names: Mapping[Expr, str], in_memory: frozenset[Expr], narrow: frozenset[Expr], own: frozenset[Expr]
+        self,
+        names: Mapping[Expr, str],
+        in_memory: frozenset[Expr],
+        narrow: frozenset[Expr],
+        own: frozenset[Expr],
     ) -> None:
         self.names = names
         self.in_memory = in_memory
@@ -124,6 +143,8 @@ class TileWriter:
         self.count: Counter[str] = Counter()
         self.reserved = {*RESERVED, *names.values()}
         self.by_name: dict[str, Tile] = {}
+        self.loaded: dict[str, Load] = {}
+        self.turns: dict[str, str] = {}
 
     # -- names and scopes
 
@@ -177,9 +198,28 @@ class TileWriter:
         self.loads[node] = None
         instances = self.instances(node, binding)
         name = self.fresh("_".join([self.names[node], *binding]))
-        scope.lines.append(Load(node, instances, name))
-        axes = tuple(range(len(node.axes)))
+        axes = self.target(node, binding)
+        self.loaded[name] = Load(node, instances, name, axes == (1, 0))
+        scope.lines.append(self.loaded[name])
         return Tile(name, axes, frozenset(axes), node not in self.narrow_values, scope)
+
+    def turned(self, part: Part, space: Sequence[int]) -> Part:
+        """The part with its dimensions in the order of ``space``, where that takes another load of a D x D value."""
+        tile, load = self.by_name.get(part.source), self.loaded.get(part.source)
+        if (
+            tile is None
+            or load is None
+            or part.labels != tuple(n for n in reversed(space) if n in part.labels)
+        ):
+            return part
+        if load.instances != (AXIS_HEAD, AXIS_HEAD):
+            return part
+        name = self.turns.get(load.variable)
+        if name is None:
+            name = self.turns[load.variable] = self.fresh(f"{load.variable}_transposed")
+            tile.home.lines.append(load._replace(variable=name, transposed=True))
+            self.by_name[name] = Tile(name, tile.axes[::-1], tile.zeros, tile.wide, tile.home)
+        return part._replace(source=name, labels=part.labels[::-1])
 
     def compute(self, node: Expr, binding: Binding) -> tuple[str, frozenset[int]]:
         """The source of a value that needs no sum over S, in the order of `target`, and its known zeros."""
@@ -219,7 +259,9 @@ class TileWriter:
         self.pointwise.append(self.span(target, instances))
         source = ""
         # A positive term first, so that the sum reads well.
-        for (coefficient, _), part in sorted(zip(terms, parts, strict=True), key=lambda t: t[0][0].number < 0):
+        for (coefficient, _), part in sorted(
+            zip(terms, parts, strict=True), key=lambda t: t[0][0].number < 0
+        ):
             sign = "-" if coefficient.number < 0 else "+"
             factor = scalar(coefficient if coefficient.number > 0 else coefficient * MINUS)
             term = f"{factor} * {aligned(part, target)}" if factor else aligned(part, target)
@@ -246,6 +288,7 @@ class TileWriter:
             self.products.append(span)
         else:
             self.pointwise.append(span)
+            parts = [self.turned(part, (*target, *summed)) for part in parts]
         wide = not is_matmul(parts, target, summed)
         return contract([self.converted(part, wide) for part in parts], target, summed, total)
 
@@ -364,7 +407,9 @@ class TileWriter:
 
     def span(self, labels: Sequence[int], instances: Mapping[int, str]) -> Axes:
         """The axes over which all programs together do a piece of work."""
-        return tuple(sorted((AXIS_HEAD if instances[n] == AXIS_HEAD else AXIS_SEQ for n in labels), reverse=True))
+        return tuple(
+            sorted((AXIS_HEAD if instances[n] == AXIS_HEAD else AXIS_SEQ for n in labels), reverse=True)
+        )
 
 
 def _subtracts_logsumexp(node: Expr) -> bool:

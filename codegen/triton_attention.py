@@ -138,7 +138,8 @@ class TritonProgram:
         stored = {item.name: item for kernel in self.forward.kernels for item in kernel.stores}
         names = [self.forward.results["out"], *self.kept]
         return [
-            (name, _whole_shape(stored[name]), "dtype" if name in narrow else "torch.float32") for name in names
+            (name, _whole_shape(stored[name]), "dtype" if name in narrow else "torch.float32")
+            for name in names
         ]
 
     @property

@@ -188,6 +188,10 @@ def inspect(
         Literal["text", "latex", "dot", "mermaid", "json"], typer.Option("--format", help="What to print.")
     ] = "text",
     source: Annotated[bool, typer.Option(help="Print the generated Python instead.")] = False,
+    kernels: Annotated[
+        bool,
+        typer.Option(help="Print the plan of the Triton kernels, with roofline times, and their source."),
+    ] = False,
     draw: Annotated[Path | None, typer.Option(help="Draw to this .svg or .png file instead.")] = None,
 ) -> None:
     """Look at a graph, a backbone or the candidates of a search."""
@@ -195,7 +199,8 @@ def inspect(
     from runtime.targets import resolve
 
     folder = Path(target)
-    if (folder / "config.json").is_file() and form == "text" and not source and draw is None:
+    plain = form == "text" and not source and not kernels and draw is None
+    if (folder / "config.json").is_file() and plain:
         from runtime.ranking import print_run
         from runtime.run import Run
 
@@ -206,6 +211,12 @@ def inspect(
         with _options():
             found.draw(draw)
         print(f"drawn to {draw}")
+    elif kernels:
+        from runtime.kernel_report import describe_kernels
+        from runtime.targets import graphs_of
+
+        for text in describe_kernels(graphs_of(found)):
+            print(text)
     elif source:
         from codegen import backbone_source, compile_attention
 
@@ -227,6 +238,31 @@ def inspect(
             "json": lambda: json.dumps(found.to_dict(), indent=2),
         }
         print(written[form]())
+
+
+@app.command()
+def aot(
+    target: TargetArgument,
+    device: Annotated[
+        list[str] | None, typer.Option("--target", help="sm_80, sm_90, sm_100 or gfx942; by default all.")
+    ] = None,
+    head_dim: Annotated[int, typer.Option(help="Head dimension.", min=1, max=256)] = 64,
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    masked: Annotated[bool, typer.Option(help="With a key mask.")] = False,
+    dropout: Annotated[bool, typer.Option(help="With attention dropout.")] = False,
+) -> None:
+    """Build the kernels ahead of time, without a GPU: registers, spills and shared memory of each."""
+    from codegen import TARGETS
+    from runtime.kernel_report import build_table
+    from runtime.targets import graphs_of, resolve
+
+    unknown = [name for name in device or () if name not in TARGETS]
+    if unknown:
+        raise InputError(f"--target must be one of {', '.join(TARGETS)}, not {unknown[0][:40]!r}")
+    graphs = graphs_of(resolve(target))
+    with _options():
+        for line in build_table(graphs, device or TARGETS, head_dim, dtype, masked, dropout):
+            print(line, flush=True)
 
 
 @app.command()

@@ -141,4 +141,7 @@ def test_offsets_are_64_bits_wide_where_a_head_is_larger_than_2_to_the_31():
     short, long = (module["_settings"]("forward_1", [x], None)["OFFSET"] for x in (near, far))
     assert (short, long) == (module["tl"].int32, module["tl"].int64)
     # And pointers to heads are moved in 64 bits in any case.
-    assert "batch_head = (program // blocks).to(tl.int64)" in compile_attention(presets.get("bert/1"), "triton").source
+    assert (
+        "batch_head = (program // blocks).to(tl.int64)"
+        in compile_attention(presets.get("bert/1"), "triton").source
+    )

@@ -68,7 +68,9 @@ def gradients(function, tensors, key_mask, **options):
 
 def test_torch_compile_keeps_the_operator_whole(graph, key_mask, fresh_seed):
     attention = compile_attention(graph, backend="triton")
-    compiled = torch.compile(lambda q, k, v, mask: attention(q, k, v, mask), fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(
+        lambda q, k, v, mask: attention(q, k, v, mask), fullgraph=True, backend="aot_eager"
+    )
     tensors = draw(fresh_seed)
     for found, expected in zip(
         gradients(compiled, tensors, key_mask), gradients(attention, tensors, key_mask), strict=True
@@ -79,7 +81,9 @@ def test_torch_compile_keeps_the_operator_whole(graph, key_mask, fresh_seed):
 def test_one_compiled_function_serves_all_lengths(graph):
     attention = compile_attention(graph, backend="triton")
     counter = torch._dynamo.testing.CompileCounter()
-    compiled = torch.compile(lambda q, k, v: attention(q, k, v), fullgraph=True, dynamic=True, backend=counter)
+    compiled = torch.compile(
+        lambda q, k, v: attention(q, k, v), fullgraph=True, dynamic=True, backend=counter
+    )
     for tokens in (5, 21, 40):
         tensors = draw(0, (1, 2, tokens, 8))
         torch.testing.assert_close(compiled(*tensors), attention(*tensors))

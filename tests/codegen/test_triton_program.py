@@ -184,9 +184,15 @@ def faulty_schedules():
             broken(plain.forward_schedule, computes=kernel.computes[::-1]),
             True,
         ),
-        "a residual left out": (replace(plain.backward_schedule, given=plain.backward_schedule.given - {statistic}), True),
+        "a residual left out": (
+            replace(plain.backward_schedule, given=plain.backward_schedule.given - {statistic}),
+            True,
+        ),
         "no input given": (replace(plain.backward_schedule, given=frozenset()), True),
-        "a sum that joins another's loop": (broken(plain.forward_schedule, merged={statistic: statistic}), True),
+        "a sum that joins another's loop": (
+            broken(plain.forward_schedule, merged={statistic: statistic}),
+            True,
+        ),
         "a result that nobody computes": (broken(plain.forward_schedule, computes=(statistic,)), True),
     }
 
