@@ -13,6 +13,7 @@ from typing import Any
 from codegen.expr import (
     AXIS_HEAD,
     AXIS_SEQ,
+    MINUS,
     ONE,
     SCORES,
     Axes,
@@ -56,16 +57,11 @@ class Builder:
 
     def linear(self, terms: Sequence[Term], axes: Axes) -> Use:
         """The sum of ``terms``; flattened, with equal values added up."""
-        total: dict[tuple[Use, int, int], int] = {}
+        total: dict[tuple[Use, int], int] = {}
         for outer, use in terms:
-            for (number, scales, logs), operand in flat_terms(outer, use):
-                key = operand, scales, logs
-                total[key] = total.get(key, 0) + number
-        flat = tuple(
-            (Coefficient(number, scales, logs), use)
-            for (use, scales, logs), number in total.items()
-            if number
-        )
+            for (number, scales), operand in flat_terms(outer, use):
+                total[operand, scales] = total.get((operand, scales), 0) + number
+        flat = tuple((Coefficient(number, scales), use) for (use, scales), number in total.items() if number)
         if len(flat) == 1 and flat[0][0] == ONE and len(flat[0][1].labels) == len(axes):
             return flat[0][1]
         if axes == SCORES and (found := self._common_factor(flat)):
@@ -132,19 +128,15 @@ class Builder:
         """``coefficient`` times ``use``."""
         return use if coefficient == ONE else self.linear([(coefficient, use)], axes)
 
-    def logsumexp(self, operand: Use, axes: Axes, summed: str, exponential: str) -> Use:
+    def logsumexp(self, operand: Use, axes: Axes, summed: str) -> Use:
         """The logarithm of the sum of exponentials of ``operand`` over its label ``len(axes)``."""
-        return self._use(LogSumExp, axes, operand, summed, exponential)
+        return self._use(LogSumExp, axes, operand, summed)
 
-    def softmax(self, operand: Use, axes: Axes, exponential: str = "exp") -> Use:
-        """The softmax of a matrix over its last axis, as ``exp(x - logsumexp(x))``; with ``exp2`` in base 2."""
-        if exponential == "exp2":
-            operand = self.scaled(Coefficient(logs=1), operand, axes)
-        statistic = self.logsumexp(operand, axes[:1], axes[1], exponential)
+    def softmax(self, operand: Use, axes: Axes) -> Use:
+        """The softmax of a matrix over its last axis, as ``exp(x - logsumexp(x))``."""
+        statistic = self.logsumexp(operand, axes[:1], axes[1])
         return self.pointwise(
-            exponential,
-            self.linear([(ONE, operand), (Coefficient(-1), Use(statistic.node, (0,)))], axes),
-            axes,
+            "exp", self.linear([(ONE, operand), (MINUS, Use(statistic.node, (0,)))], axes), axes
         )
 
     def keep(self, weights: Use) -> Use:
@@ -247,8 +239,7 @@ def _common_scalar(coefficients: Sequence[Coefficient]) -> Coefficient:
     first = coefficients[0]
     number = math.gcd(*(c.number for c in coefficients)) * (1 if first.number > 0 else -1)
     scales = first.scales if all(c.scales == first.scales for c in coefficients) else 0
-    logs = first.logs if all(c.logs == first.logs for c in coefficients) else 0
-    return Coefficient(number, scales, logs)
+    return Coefficient(number, scales)
 
 
 def _factors(node: Expr) -> tuple[Use, ...]:

@@ -46,8 +46,8 @@ def order_contractions(root: Use, builder: Builder) -> Use:
                 coefficient, flat, sums = builder.flattened([rewritten(f) for f in factors], axes, summed)
                 tree = _cheapest_tree(tuple(flat), axes, sums, builder)
                 done[node] = builder.scaled(coefficient, tree, axes)
-            case LogSumExp(axes=axes, operand=operand, summed=axis, exponential=exponential):
-                done[node] = builder.logsumexp(rewritten(operand), axes, axis, exponential)
+            case LogSumExp(axes=axes, operand=operand, summed=axis):
+                done[node] = builder.logsumexp(rewritten(operand), axes, axis)
             case Distance(axes=axes, left=left, right=right, summed=axis):
                 done[node] = builder.distance(rewritten(left), rewritten(right), axes, axis)
             case _:

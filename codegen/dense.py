@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from codegen.expr import (
-    LOG2E,
     Contraction,
     Distance,
     Expr,
@@ -53,18 +52,16 @@ def _evaluate(
             return FUNCTIONS[function].numpy(_spread(operand, values, len(frame)))
         case Linear(axes=axes, terms=terms):
             total = np.zeros([sizes[axis] for axis in axes])
-            for (number, scales, logs), use in terms:
-                scalar = number * sizes["D"] ** (-scales / 2) * LOG2E**logs
-                total = total + scalar * _spread(use, values, len(frame))
+            for (number, scales), use in terms:
+                total = total + number * sizes["D"] ** (-scales / 2) * _spread(use, values, len(frame))
             return total
         case Contraction(axes=axes, factors=factors, summed=summed):
             product = np.ones([sizes[axis] for axis in (*axes, *summed)])
             for use in factors:
                 product = product * _spread(use, values, product.ndim)
             return product.sum(tuple(range(len(axes), product.ndim)))
-        case LogSumExp(operand=operand, exponential=exponential):
-            add = np.logaddexp2 if exponential == "exp2" else np.logaddexp
-            return add.reduce(_spread(operand, values, len(frame) + 1), axis=-1)
+        case LogSumExp(operand=operand):
+            return np.logaddexp.reduce(_spread(operand, values, len(frame) + 1), axis=-1)
         case Keep(axes=axes):
             return np.ones([sizes[axis] for axis in axes])
         case Distance(left=left, right=right):

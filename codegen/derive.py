@@ -71,11 +71,11 @@ def _contributions(node: Expr, total: Use, builder: Builder) -> Iterator[tuple[E
             for position, use in enumerate(factors):
                 others = [total, *factors[:position], *factors[position + 1 :]]
                 yield use.node, _summed_to(use, others, (*axes, *summed), builder)
-        case LogSumExp(axes=axes, operand=operand, summed=axis, exponential=exponential):
+        case LogSumExp(axes=axes, operand=operand, summed=axis):
             kinds = (*axes, axis)
             statistic = Use(node, own_labels(axes))
             weights = builder.pointwise(
-                exponential, builder.linear([(ONE, operand), (Coefficient(-1), statistic)], kinds), kinds
+                "exp", builder.linear([(ONE, operand), (Coefficient(-1), statistic)], kinds), kinds
             )
             yield operand.node, _in_frame_of(operand, builder.contraction([total, weights], kinds, ()))
         case Distance(axes=axes, left=left, right=right, summed=axis):
@@ -127,7 +127,6 @@ SLOPES: dict[str, Slope] = {
     ),
     "tanh": _function_of_operand("tanh_slope"),
     "exp": lambda builder, x, y, axes: y,
-    "exp2": lambda builder, x, y, axes: builder.scaled(Coefficient(logs=-1), y, axes),
     "abs": _function_of_operand("sign"),
     "inverse_norm": _function_of_operand("inverse_norm_slope"),
     "inverse_root": _function_of_operand("inverse_root_slope"),

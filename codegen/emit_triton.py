@@ -226,7 +226,8 @@ def _load(access: Load, name: str) -> str:
     if not places:
         return f"tl.load({name}_ptr)"
     if len(places) == 1:
-        return f"tl.load({name}_ptr + {places[0]}, mask={real[0]}, other=0.0)"
+        second = f"{_length(access.node)} + " if access.second else ""
+        return f"tl.load({name}_ptr + {second}{places[0]}, mask={real[0]}, other=0.0)"
     strides = [f"{name}_row" if isinstance(access.node, Input) else _columns(access.node), "1"]
     order = (1, 0) if access.transposed else (0, 1)
     at = ", ".join(f"{places[n]}, {strides[n]}" for n in order)
@@ -242,9 +243,15 @@ def _store(access: Store, name: str) -> str:
     limits = ["D" if axis == AXIS_HEAD else "tokens" for axis in access.node.axes]
     if len(places) == 1:
         value = f"tl.where({real[0]}, {access.source}, 0.0)"
-        return f"tl.store({name}_ptr + {places[0]}, {value}, mask={places[0]} < {limits[0]})"
+        second = f"{limits[0]} + " if access.second else ""
+        return f"tl.store({name}_ptr + {second}{places[0]}, {value}, mask={places[0]} < {limits[0]})"
     at = f"{places[0]}, {places[1]}, {real[0]}, {real[1]}, {limits[0]}, {limits[1]}"
     return f"_store({name}_ptr, {access.source}, {at})"
+
+
+def _length(node: Expr) -> str:
+    """Source of the length of a vector."""
+    return "D" if node.axes[0] == AXIS_HEAD else "tokens"
 
 
 def _columns(node: Expr) -> str:
@@ -255,11 +262,13 @@ def _columns(node: Expr) -> str:
 def _stored(node: Expr, name: str, is_narrow: bool) -> Stored:
     dims = {AXIS_SEQ: "tokens", AXIS_HEAD: "head_dim"}
     shape = ", ".join(dims[axis] for axis in node.axes)
+    if isinstance(node, LogSumExp):
+        shape = f"2, {shape}"  # a maximum, and what the rest adds to it
     if not is_whole_sum(node):
         return Stored(name, f"(batch, heads, {shape})", "dtype" if is_narrow else "torch.float32", "")
     combine = "{x}.sum(2)"
     if isinstance(node, LogSumExp):
-        combine = "_add_logsumexp2({x})"
+        combine = "_add_logsumexp({x})"
     elif isinstance(node, Distance):
         combine = "{x}.sum(2).sqrt()"
     if is_narrow:
@@ -271,6 +280,8 @@ def _stored(node: Expr, name: str, is_narrow: bool) -> Stored:
 def size(node: Expr) -> str:
     """Source of the number of elements of one head of a value."""
     sizes = ["tokens" if axis == AXIS_SEQ else "D" for axis in node.axes]
+    if isinstance(node, LogSumExp):
+        sizes.insert(0, "2")
     return " * ".join(sizes) or "1"
 
 

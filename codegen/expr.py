@@ -9,7 +9,6 @@ Every sum and logsumexp over an axis ``S`` runs over real positions only; there 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,8 +19,6 @@ Axes = tuple[str, ...]
 
 SCORES: Axes = (AXIS_SEQ, AXIS_SEQ)
 MATRIX: Axes = (AXIS_SEQ, AXIS_HEAD)
-
-LOG2E = math.log2(math.e)
 
 MAX_NUMBER = 2**31
 MAX_SCALES = 16
@@ -40,20 +37,19 @@ class Use(NamedTuple):
 
 
 class Coefficient(NamedTuple):
-    """The scalar ``number / sqrt(D) ** scales * log2(e) ** logs``."""
+    """The scalar ``number / sqrt(D) ** scales``."""
 
     number: int = 1
     scales: int = 0
-    logs: int = 0
 
     def __mul__(self, other: object) -> Coefficient:
         if not isinstance(other, Coefficient):
             return NotImplemented
-        return Coefficient(self.number * other.number, self.scales + other.scales, self.logs + other.logs)
+        return Coefficient(self.number * other.number, self.scales + other.scales)
 
     def over(self, other: Coefficient) -> Coefficient:
         """The quotient; ``other.number`` must divide."""
-        return Coefficient(self.number // other.number, self.scales - other.scales, self.logs - other.logs)
+        return Coefficient(self.number // other.number, self.scales - other.scales)
 
     @property
     def moderate(self) -> bool:
@@ -108,14 +104,10 @@ class Contraction(Expr):
 
 @dataclass(frozen=True, eq=False)
 class LogSumExp(Expr):
-    """The logarithm of the sum of exponentials over the one label beyond the frame, of axis ``summed``.
-
-    ``exponential`` is the pointwise function that it inverts: ``exp``, or ``exp2`` for base 2.
-    """
+    """The logarithm of the sum of exponentials over the one label beyond the frame, of axis ``summed``."""
 
     operand: Use
     summed: str
-    exponential: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,9 +201,8 @@ def _show_node(node: Expr, names: dict[Expr, str]) -> str:
         case Contraction(factors=factors, summed=summed):
             over = "".join(f"sum_{_LABEL_NAMES[rank + n]} " for n in range(len(summed)))
             return over + (" ".join(read(use) for use in factors) or "1")
-        case LogSumExp(operand=operand, exponential=exponential):
-            base = exponential.removeprefix("exp")
-            return f"logsumexp{base}_{_LABEL_NAMES[rank]} {read(operand)}"
+        case LogSumExp(operand=operand):
+            return f"logsumexp_{_LABEL_NAMES[rank]} {read(operand)}"
         case Keep(stream=stream):
             return f"keep {stream}"
         case Distance(left=left, right=right):
@@ -221,5 +212,4 @@ def _show_node(node: Expr, names: dict[Expr, str]) -> str:
 
 def _show_coefficient(coefficient: Coefficient) -> str:
     number = "" if coefficient.number == 1 else f"{coefficient.number} "
-    logs = f"log2(e)^{coefficient.logs} " if coefficient.logs else ""
-    return number + (f"D^({-coefficient.scales}/2) " if coefficient.scales else "") + logs
+    return number + (f"D^({-coefficient.scales}/2) " if coefficient.scales else "")

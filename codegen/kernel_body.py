@@ -164,7 +164,10 @@ class _KernelWriter(TileWriter):
             binding = own_binding(node)
             tile = self.tile(Read(node, binding))
             source = f"tl.trans({tile.name})" if tile.axes == (1, 0) else tile.name
-            self.top.lines.append(Store(node, self.instances(node, binding), source))
+            instances = self.instances(node, binding)
+            self.top.lines.append(Store(node, instances, source))
+            if isinstance(node, LogSumExp):
+                self.top.lines.append(Store(node, instances, self.rests[tile.name], second=True))
 
     def store_partial(self, node: Expr, before: Sequence[str], source: str) -> None:
         lines = self.top.lines
@@ -173,6 +176,11 @@ class _KernelWriter(TileWriter):
         target = self.target(node, ())
         if target == (1, 0):
             source = f"tl.trans({source})"
+        if isinstance(node, LogSumExp):
+            name, rest = self.new_logsumexp(node, source)
+            lines.append(Store(node, self.instances(node, ()), name))
+            lines.append(Store(node, self.instances(node, ()), rest, second=True))
+            return
         lines.append(Store(node, self.instances(node, ()), source))
 
     # -- loops
@@ -208,11 +216,20 @@ class _KernelWriter(TileWriter):
         for node, source in after:
             binding = own_binding(node)
             name = self.names[node]
-            if source != name:
+            if isinstance(node, LogSumExp):
+                name, self.rests[name] = self.new_logsumexp(node, source)
+            elif source != name:
                 self.top.lines.append(f"{name} = {source}")
             self.remember(
                 Read(node, binding), Tile(name, self.target(node, binding), frozenset(), True, self.top)
             )
+
+    def new_logsumexp(self, node: LogSumExp, source: str) -> tuple[str, str]:
+        """The two halves of a logsumexp as variables, from the source of both."""
+        name = self.names[node]
+        rest = self.fresh(f"{name}_rest")
+        self.top.lines.append(f"{name}, {rest} = {source}")
+        return name, rest
 
     def add_up(self, node: Expr, scope: Scope, over: str) -> tuple[list[str], str]:
         """Add a sum over S at the instance ``over`` to what earlier tiles gave, by statements in ``scope``.
@@ -255,10 +272,10 @@ class _KernelWriter(TileWriter):
         maximum, weight_sum = self.fresh("maximum"), self.fresh("weight_sum")
         logits = self.new("logits", aligned(part, dims), scope)
         newest = self.new("newest", f"tl.maximum({maximum}, tl.max({logits}, {axis}))", scope)
-        repair = self.new("repair", f"tl.exp2({maximum} - {newest})", scope)
+        repair = self.new("repair", f"tl.exp({maximum} - {newest})", scope)
         weights = self.new(
             "weights",
-            f"tl.where({spread(f'real_{over}', axis, 2)}, tl.exp2({logits} - {spread(newest, 1 - axis, 2)}), 0.0)",
+            f"tl.where({spread(f'real_{over}', axis, 2)}, tl.exp({logits} - {spread(newest, 1 - axis, 2)}), 0.0)",
             scope,
         )
         scope.lines += [
@@ -271,10 +288,9 @@ class _KernelWriter(TileWriter):
             f"{maximum} = tl.full({size}, {LOWEST}, tl.float32)",
             f"{weight_sum} = tl.zeros({size}, tl.float32)",
         ]
-        divisor = f"tl.where({weight_sum} > 0.0, {weight_sum}, 1.0)"
         # Without a real position: zero where the value is whole, the lowest number where it is a part.
         nothing = "0.0" if over == LOOP else LOWEST
-        return before, f"tl.where({weight_sum} > 0.0, {maximum} + tl.log2({divisor}), {nothing})"
+        return before, f"_logsumexp({maximum}, {weight_sum}, {nothing})"
 
     def add_merged(
         self,

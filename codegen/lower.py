@@ -36,9 +36,9 @@ def _softmax(builder: Builder, axes: Axes, x: Use) -> Use:
     return builder.pointwise("dropout", weights, axes) if axes[1] == AXIS_SEQ else weights
 
 
-def _binary_softmax(builder: Builder, axes: Axes, x: Use) -> Use:
-    """For kernels: in base 2, whose exponential GPUs have; dropout is a factor, so that it has a gradient."""
-    weights = builder.softmax(x, axes, "exp2")
+def _softmax_with_factor(builder: Builder, axes: Axes, x: Use) -> Use:
+    """For kernels: dropout is a factor, so that it has a gradient."""
+    weights = builder.softmax(x, axes)
     return builder.contraction([weights, builder.keep(weights)], axes, ()) if axes[1] == AXIS_SEQ else weights
 
 
@@ -113,5 +113,5 @@ RULES: dict[str, Rule] = {
 }
 """One rule for each operation of `graphir.OPERATIONS`."""
 
-KERNEL_RULES = RULES | {"softmax": _binary_softmax}
+KERNEL_RULES = RULES | {"softmax": _softmax_with_factor}
 """The rules of the Triton form, which is differentiated in index notation."""

@@ -39,7 +39,6 @@ FUNCTIONS: dict[str, Function] = {
     "sigmoid": Function("torch.sigmoid({x})", lambda x: np.exp(-np.logaddexp(0.0, -x))),
     "tanh": Function("torch.tanh({x})", np.tanh, keeps_zero=True),
     "exp": Function("torch.exp({x})", np.exp, explodes=True),
-    "exp2": Function("torch.exp2({x})", np.exp2, explodes=True),
     "abs": Function("torch.abs({x})", np.abs, keeps_zero=True),
     # 1 / |x| from |x|^2, clamped as cosine_similarity means it.
     "inverse_norm": Function(

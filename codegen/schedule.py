@@ -323,7 +323,7 @@ def _row_results_before(nodes: list[Expr], results: set[Expr], decision: _Decisi
 def online_statistic(node: Expr) -> LogSumExp | None:
     """The logsumexp whose loop ``node`` may join.
 
-    The one predicate of online merging: a contraction over j with exactly one factor ``exp2(x - L)``, L reduced over
+    The one predicate of online merging: a contraction over j with exactly one factor ``exp(x - L)``, L reduced over
     the same j, and no other factor that depends on L. The running sum is then repaired by one factor a row.
     """
     if not isinstance(node, Contraction) or not reduces_seq(node) or seq_rank(node) != 1:
@@ -354,9 +354,9 @@ def product_factors(node: Contraction) -> list[Use]:
 
 
 def softmax_statistic(use: Use, own: int) -> LogSumExp | None:
-    """L where ``use`` is ``exp2(x - L)`` with L at the own row, reduced over the other index."""
+    """L where ``use`` is ``exp(x - L)`` with L at the own row, reduced over the other index."""
     match use.node:
-        case Pointwise(function="exp2", operand=Use(node=Linear(terms=terms), labels=labels)):
+        case Pointwise(function="exp", operand=Use(node=Linear(terms=terms), labels=labels)):
             for coefficient, term in terms:
                 if isinstance(term.node, LogSumExp) and coefficient == MINUS and len(use.labels) == 2:
                     (axis,) = (labels.index(label) for label in term.labels)

@@ -60,21 +60,24 @@ RESERVED = (
 
 
 class Load(NamedTuple):
-    """A tile that is read from memory: the value, where its axes are, the variable, and whether the second axis
-    stands first in it."""
+    """A tile that is read from memory: the value, where its axes are, the variable, whether the second axis stands
+    first in it, and whether it is the second half of a logsumexp."""
 
     node: Expr
     instances: tuple[str, ...]
     variable: str
     transposed: bool
+    second: bool = False
 
 
 class Store(NamedTuple):
-    """A tile that is written: the value, where its axes are, and the source."""
+    """A tile that is written: the value, where its axes are, the source, and whether it is the second half of a
+    logsumexp."""
 
     node: Expr
     instances: tuple[str, ...]
     source: str
+    second: bool = False
 
 
 @dataclass
@@ -144,6 +147,8 @@ class TileWriter:
         self.reserved = {*RESERVED, *names.values()}
         self.by_name: dict[str, Tile] = {}
         self.loaded: dict[str, Load] = {}
+        # A logsumexp is held as a maximum and, in base 2, what the rest adds to it: their sum would lose digits.
+        self.rests: dict[str, str] = {}
         self.turns: dict[str, str] = {}
 
     # -- names and scopes
@@ -182,6 +187,10 @@ class TileWriter:
             tile = self.load(node, binding, scope)
         elif reduces_seq(node):
             raise ScheduleError("a sum over S is read before the loop that computes it")
+        elif isinstance(node, LogSumExp):
+            target = self.target(node, binding)
+            name = self.logsumexp(node, node.operand, target, self.label_instances(node, binding), scope)
+            tile = Tile(name, target, frozenset(), True, scope)
         else:
             source, zeros = self.compute(node, binding)
             target = self.target(node, binding)
@@ -201,6 +210,9 @@ class TileWriter:
         axes = self.target(node, binding)
         self.loaded[name] = Load(node, instances, name, axes == (1, 0))
         scope.lines.append(self.loaded[name])
+        if isinstance(node, LogSumExp):
+            self.rests[name] = self.fresh(f"{name}_rest")
+            scope.lines.append(Load(node, instances, self.rests[name], False, second=True))
         return Tile(name, axes, frozenset(axes), node not in self.narrow_values, scope)
 
     def turned(self, part: Part, space: Sequence[int]) -> Part:
@@ -227,14 +239,12 @@ class TileWriter:
         instances = self.label_instances(node, binding)
         match node:
             case Pointwise(function=function, operand=operand):
-                part = self.part(operand, instances, wide=True)
-                source = aligned(part, target)
                 self.pointwise.append(self.span(target, instances))
+                if function == "exp" and isinstance(operand.node, Linear) and _statistics(operand.node):
+                    return self.softmax(operand, target, instances), frozenset()
+                part = self.part(operand, instances, wide=True)
                 zeros = part.zeros if FUNCTIONS[function].keeps_zero else frozenset()
-                if function == "exp2" and _subtracts_logsumexp(operand.node):
-                    # At padded places the statistic may be far below x; nothing may become infinite there.
-                    return f"_weights({source}, FULL)", zeros
-                return TRITON_FUNCTIONS[function].format(x=source), zeros
+                return TRITON_FUNCTIONS[function].format(x=aligned(part, target)), zeros
             case Linear(terms=terms):
                 return self.combination(terms, target, instances)
             case Contraction(factors=factors):
@@ -242,8 +252,6 @@ class TileWriter:
                 parts = self.unpadded([self.part(use, instances) for use in factors], summed, instances)
                 zeros = frozenset().union(*(part.zeros for part in parts)) & set(target)
                 return self.contracted(parts, target, summed, instances), zeros
-            case LogSumExp(operand=operand):
-                return self.logsumexp(node, operand, target, instances), frozenset()
             case Distance():
                 return f"tl.sqrt({self.squares(node, target, instances)})", frozenset()
             case Keep():
@@ -273,6 +281,28 @@ class TileWriter:
             source = f"tl.zeros({shape(target, instances)}, tl.float32) + ({source})"
         zeros = frozenset(target).intersection(*(part.zeros for part in parts))
         return source, zeros
+
+    def softmax(self, operand: Use, target: tuple[int, ...], instances: Mapping[int, str]) -> str:
+        """``exp(x - logsumexp)`` where ``operand`` is that difference."""
+        linear = operand.node
+        if not isinstance(linear, Linear):
+            raise ScheduleError("a softmax is the exponential of a sum")
+        terms = [(c, use.relabelled(operand.labels)) for c, use in linear.terms]
+        (statistic,) = (use for _, use in terms if isinstance(use.node, LogSumExp))
+        logits = [(c, use) for c, use in terms if use != statistic]
+        maximum = self.part(statistic, instances)
+        rest = maximum._replace(source=self.rests[maximum.source])
+        scale = "1.0"
+        if len(logits) == 1 and len(logits[0][1].labels) == len(target):
+            coefficient, use = logits[0]
+            source = aligned(self.part(use, instances, wide=True), target)
+            sign = "-" if coefficient.number < 0 else ""
+            scale = sign + (scalar(coefficient if not sign else coefficient * MINUS) or "1.0")
+        else:
+            source, _ = self.combination(logits, target, instances)
+        return (
+            f"_weights({source}, {scale}, {aligned(maximum, target)}, {aligned(rest, target)}, FULL, DTYPE)"
+        )
 
     def contracted(
         self,
@@ -308,17 +338,23 @@ class TileWriter:
         return parts
 
     def logsumexp(
-        self, node: LogSumExp, operand: Use, target: tuple[int, ...], instances: Mapping[int, str]
+        self,
+        node: LogSumExp,
+        operand: Use,
+        target: tuple[int, ...],
+        instances: Mapping[int, str],
+        scope: Scope,
     ) -> str:
-        """Over an axis that the tile holds whole."""
+        """Over an axis that the tile holds whole: the variable of its maximum; `rests` knows that of the rest."""
         label = len(node.axes)
         part = masked(self.part(operand, instances, wide=True), label, instances[label], LOWEST)
-        scope = self.scope_of(tuple(instances[n] for n in target))
         logits = self.new("logits", aligned(part, (*target, label)), scope)
         last = len(target)
         maximum = self.new("maximum", f"tl.max({logits}, {last})", scope)
         self.pointwise.append(self.span((*target, label), instances))
-        return f"{maximum} + tl.log2(tl.sum(tl.exp2({logits} - {spread(maximum, 0, last + 1)}), {last}))"
+        exponentials = f"tl.exp({logits} - {spread(maximum, 0, last + 1)})"
+        self.rests[maximum] = self.new("rest", f"tl.log2(tl.sum({exponentials}, {last}))", scope)
+        return maximum
 
     def squares(self, node: Distance, target: tuple[int, ...], instances: Mapping[int, str]) -> str:
         """Squared distances, of the part of the summed axis that is at hand."""
@@ -412,13 +448,14 @@ class TileWriter:
         )
 
 
-def _subtracts_logsumexp(node: Expr) -> bool:
-    return isinstance(node, Linear) and any(isinstance(use.node, LogSumExp) for _, use in node.terms)
+def _statistics(node: Linear) -> bool:
+    """Whether a logsumexp is subtracted in a sum."""
+    return any(isinstance(use.node, LogSumExp) for _, use in node.terms)
 
 
 def _stem(node: Expr) -> str:
     match node:
-        case Pointwise(function="exp2"):
+        case Pointwise(function="exp", operand=Use(node=Linear() as linear)) if _statistics(linear):
             return "weights"
         case Pointwise(function=function):
             return function

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from codegen.expr import AXIS_HEAD, LOG2E, Coefficient
+from codegen.expr import AXIS_HEAD, Coefficient
 from codegen.schedule import LOOP, OTHER, OWN
 
 ORDER = {OWN: 0, OTHER: 1, LOOP: 2, AXIS_HEAD: 3}
@@ -85,9 +85,8 @@ def contract(
 def scalar(coefficient: Coefficient) -> str:
     """Source of a coefficient of positive number; empty for one."""
     factors = ["SCALE"] * coefficient.scales
-    number = float(coefficient.number) * LOG2E**coefficient.logs
-    if number != 1.0:
-        factors.insert(0, repr(number))
+    if coefficient.number != 1:
+        factors.insert(0, f"{float(coefficient.number)}")
     return " * ".join(factors)
 
 

@@ -11,7 +11,6 @@ TRITON_FUNCTIONS: dict[str, str] = {
     "sigmoid": "_sigmoid({x})",
     "tanh": "_tanh({x})",
     "exp": "tl.exp({x})",
-    "exp2": "tl.exp2({x})",
     "abs": "tl.abs({x})",
     "inverse_norm": f"tl.rsqrt(tl.maximum({{x}}, {COSINE_EPS}))",
     "inverse_root": f"tl.rsqrt({{x}} + {RMS_NORM_EPS})",
