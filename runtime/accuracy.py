@@ -93,20 +93,24 @@ def draw_inputs(
     dtype: torch.dtype = torch.float32,
     masked: bool = True,
     seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Inputs:
-    """Standard normal inputs of ``[B, H, S, D]`` from a seed.
+    """Standard normal inputs of ``[B, H, S, D]`` from a seed, drawn on ``device``.
 
     With ``masked``, the lengths fall evenly from S for the first sequence of the batch to three quarters of S
     for the last; a batch of one is cut to three quarters.
     """
     batch, _, seq_len, _ = shape
-    generator = torch.Generator().manual_seed(seed)
-    drawn = {name: torch.randn(shape, generator=generator).to(dtype) for name in (*INPUT_NAMES, "grad")}
+    generator = torch.Generator(device).manual_seed(seed)
+    drawn = {
+        name: torch.randn(shape, generator=generator, device=device).to(dtype)
+        for name in (*INPUT_NAMES, "grad")
+    }
     key_mask = None
     if masked:
         cuts = [index / (batch - 1) if batch > 1 else 1.0 for index in range(batch)]
         lengths = torch.tensor([max(1, round(seq_len * (1 - cut / 4))) for cut in cuts])
-        key_mask = torch.arange(seq_len) < lengths[:, None]
+        key_mask = (torch.arange(seq_len) < lengths[:, None]).to(device)
         drawn["grad"] = drawn["grad"] * key_mask[:, None, :, None]
     return Inputs({name: drawn[name].requires_grad_() for name in graph.inputs}, key_mask, drawn["grad"])
 
@@ -123,7 +127,7 @@ def judge(graph: AttentionGraph, inputs: Inputs) -> tuple[Tensor, ...]:
     for b in range(batch):
         for first in range(0, heads, step):
             at = slice(b, b + 1), slice(first, first + step)
-            part = _part(inputs, *at)
+            part = part_of(inputs, *at)
             for whole, piece in zip(truth, part.forward_backward(_eager(graph)), strict=True):
                 whole[at] = piece.detach()
     _check_finite(truth)
@@ -180,9 +184,33 @@ def allowed_errors(eager: tuple[float, ...], dtype: torch.dtype) -> tuple[float,
     return tuple(max(may.eager_errors * min(error, eager_limit(dtype)), lowest) for error in eager)
 
 
+def check_comparable(eager: tuple[float, ...], dtype: torch.dtype) -> None:
+    """Refuse inputs on which plain eager evaluation itself, with errors ``eager``, is of no use.
+
+    Raises:
+        IncomparableError: where it loses more than half of the digits.
+    """
+    limit = eager_limit(dtype)
+    if not max(eager) <= limit:
+        raise IncomparableError(
+            f"{str(dtype).removeprefix('torch.')} does not carry this graph: plain eager evaluation is off by "
+            f"{max(eager):.1e} of the scale of a result, and above {limit:.1e} there is nothing to compare with"
+        )
+
+
 def eager_limit(dtype: torch.dtype) -> float:
     """The largest error of plain eager evaluation: half of the digits, what `torch.cdist` keeps of near-equal rows."""
     return math.sqrt(torch.finfo(dtype).eps)
+
+
+def part_of(inputs: Inputs, batch: slice, heads: slice, dtype: torch.dtype = torch.float64) -> Inputs:
+    """Some sequences and heads of ``inputs``, as leaves of their own."""
+    tensors = {
+        name: tensor.detach()[batch, heads].to(dtype, copy=True).requires_grad_()
+        for name, tensor in inputs.tensors.items()
+    }
+    mask = None if inputs.key_mask is None else inputs.key_mask[batch]
+    return Inputs(tensors, mask, inputs.grad[batch, heads].to(dtype))
 
 
 def _check_finite(truth: tuple[Tensor, ...]) -> None:
@@ -194,13 +222,3 @@ def _check_finite(truth: tuple[Tensor, ...]) -> None:
 
 def _eager(graph: AttentionGraph) -> Attention:
     return lambda q, k, v, key_mask: evaluate_eager(graph, q, k, v, key_mask)
-
-
-def _part(inputs: Inputs, batch: slice, heads: slice) -> Inputs:
-    """Some sequences and heads of ``inputs``, in float64, as leaves of their own."""
-    tensors = {
-        name: tensor.detach()[batch, heads].double().requires_grad_()
-        for name, tensor in inputs.tensors.items()
-    }
-    mask = None if inputs.key_mask is None else inputs.key_mask[batch]
-    return Inputs(tensors, mask, inputs.grad[batch, heads].double())

@@ -24,6 +24,7 @@ from runtime.accuracy import (
     Inputs,
     JudgeError,
     allowed_errors,
+    check_comparable,
     check_judge,
     draw_inputs,
     eager_limit,
@@ -282,13 +283,8 @@ def judge_forms(
         IncomparableError: where plain eager evaluation loses more than half of the digits.
     """
     dtype = inputs.grad.dtype
-    limit = eager_limit(dtype)
     eager = relative_errors(inputs.forward_backward(forms[EAGER]), truth)
-    if not max(eager) <= limit:
-        raise IncomparableError(
-            f"{str(dtype).removeprefix('torch.')} does not carry this graph: plain eager evaluation is off by "
-            f"{max(eager):.1e} of the scale of a result, and above {limit:.1e} there is nothing to compare with"
-        )
+    check_comparable(eager, dtype)
     judged = {}
     for name, form in forms.items():
         try:
@@ -296,18 +292,23 @@ def judge_forms(
         except Exception as error:  # torch.compile fails in as many ways as there are compilers
             if name != COMPILED:
                 raise
-            judged[name] = Measurement(problem=f"failed: {_first_line(error)}")
+            judged[name] = Measurement(problem=f"failed: {first_line(error)}")
             continue
-        allowed = (limit,) * len(errors) if name == EAGER else allowed_errors(eager, dtype)
-        ratios = [error / limit for error, limit in zip(errors, allowed, strict=True)]
-        wrong = [n for n, ratio in enumerate(ratios) if ratio > WRONG]
-        at = wrong[0] if wrong else ratios.index(max(ratios))
-        problem = ""
-        if wrong:
-            what = "the result" if at == 0 else f"the gradient of {list(inputs.tensors)[at - 1]}"
-            problem = f"wrong: {what} is off by {errors[at]:.1e} of its scale, allowed {allowed[at]:.1e}"
-        judged[name] = Measurement(errors[at], allowed[at], problem, bool(wrong))
+        allowed = (eager_limit(dtype),) * len(errors) if name == EAGER else allowed_errors(eager, dtype)
+        judged[name] = verdict(errors, allowed, inputs)
     return judged
+
+
+def verdict(errors: tuple[float, ...], allowed: tuple[float, ...], inputs: Inputs) -> Measurement:
+    """What the errors of a result and of the gradients of ``inputs`` come to, where ``allowed`` may be lost."""
+    ratios = [error / limit for error, limit in zip(errors, allowed, strict=True)]
+    wrong = [n for n, ratio in enumerate(ratios) if ratio > WRONG]
+    at = wrong[0] if wrong else ratios.index(max(ratios))
+    problem = ""
+    if wrong:
+        what = "the result" if at == 0 else f"the gradient of {list(inputs.tensors)[at - 1]}"
+        problem = f"wrong: {what} is off by {errors[at]:.1e} of its scale, allowed {allowed[at]:.1e}"
+    return Measurement(errors[at], allowed[at], problem, bool(wrong))
 
 
 def machine_facts() -> dict[str, str | int]:
@@ -319,6 +320,12 @@ def machine_facts() -> dict[str, str | int]:
         "python": platform.python_version(),
         "system": platform.system(),
     }
+
+
+def first_line(error: BaseException) -> str:
+    """The kind of an error and the first line of its message, for tables."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
 
 def _processor() -> str:
@@ -337,8 +344,3 @@ def _forward_backward(form: Attention, inputs: Inputs) -> Callable[[], object]:
 
 def _forward(form: Attention, inputs: Inputs) -> Callable[[], object]:
     return lambda: form(*inputs.operands, inputs.key_mask)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

@@ -66,7 +66,7 @@ def _section(rows: Sequence[BenchmarkRow], what: str) -> list[str]:
         means.append(_times(geometric_mean(ratios)) if ratios else "-")
     if len(rows) > 1:
         body.append(["geometric mean", "", *("" for _ in forms), *means])
-    return [*_aligned(head, body), f"quartiles lie at most {spread:.0%} of a median apart"]
+    return [*aligned(head, body), f"quartiles lie at most {spread:.0%} of a median apart"]
 
 
 def _errors(rows: Sequence[BenchmarkRow]) -> list[str]:
@@ -74,7 +74,7 @@ def _errors(rows: Sequence[BenchmarkRow]) -> list[str]:
     body = [[row.name, *(_error(row.forms.get(form, Measurement())) for form in forms)] for row in rows]
     lines = [
         "error against float64, result or gradient, relative to its scale (allowed)",
-        *_aligned(["graph", *forms], body),
+        *aligned(["graph", *forms], body),
     ]
     if any(measurement.inexact for row in rows for measurement in row.forms.values()):
         lines.append("! less exact than allowed, within what rounding explains")
@@ -100,7 +100,7 @@ def _absent(measurement: Measurement) -> str:
     return "wrong" if measurement.wrong else "failed" if measurement.problem else "-"
 
 
-def _aligned(head: list[str], body: list[list[str]]) -> list[str]:
+def aligned(head: list[str], body: list[list[str]]) -> list[str]:
     """Columns of equal width, the first to the left and the others to the right."""
     widths = [max(len(row[column]) for row in [head, *body]) for column in range(len(head))]
     return [
