@@ -9,7 +9,7 @@ from typing import Literal
 
 from codegen.devices import DEVICES, Device
 from codegen.emit_triton import KernelText
-from codegen.expr import AXIS_SEQ, SCORES, Axes, Expr
+from codegen.expr import AXIS_SEQ, SCORES, Axes, Expr, LogSumExp
 from codegen.triton_attention import TritonProgram
 
 Direction = Literal["forward", "backward"]
@@ -23,15 +23,17 @@ class Tensor:
         name: the variable in the generated code.
         axes: e.g. ``("S", "D")``, a head.
         narrow: whether it has the type of the inputs; float32 otherwise.
+        parts: how many values of these axes it holds: a logsumexp is a maximum and the rest.
     """
 
     name: str
     axes: Axes
     narrow: bool
+    parts: int = 1
 
     def bytes(self, seq_len: int, head_dim: int, element_size: int = 2) -> int:
         """Bytes of one head."""
-        return _size(self.axes, seq_len, head_dim) * (element_size if self.narrow else 4)
+        return self.parts * _size(self.axes, seq_len, head_dim) * (element_size if self.narrow else 4)
 
     def __str__(self) -> str:
         return f"{self.name} [{' x '.join(self.axes) or 'scalar'}]"
@@ -243,7 +245,8 @@ def _tensors(nodes: Iterable[Expr], program: TritonProgram) -> tuple[Tensor, ...
 
 
 def _tensor(node: Expr, program: TritonProgram) -> Tensor:
-    return Tensor(program.names[node], node.axes, node in program.narrow)
+    parts = 2 if isinstance(node, LogSumExp) else 1
+    return Tensor(program.names[node], node.axes, node in program.narrow, parts)
 
 
 def _size(axes: Axes, seq_len: int, head_dim: int) -> int:
