@@ -48,7 +48,9 @@ PAPER = [name for name in presets.names() if name.startswith(("autobert-zero/", 
 def test_attentions_of_the_paper_are_tier_1_with_one_kernel_forward_and_two_backward(name):
     plan = plan_kernels(triton_program(presets.get(name)))
     assert plan.tier == "1"
-    main = [[kernel for kernel in plan.of(direction) if kernel.level] for direction in ("forward", "backward")]
+    main = [
+        [kernel for kernel in plan.of(direction) if kernel.level] for direction in ("forward", "backward")
+    ]
     assert [len(kernels) for kernels in main] == [1, 2]
     assert all(kernel.loops == (True,) for kernels in main for kernel in kernels)
     assert len(plan.of("forward")) <= 2
@@ -60,7 +62,9 @@ def test_linear_attentions_have_no_square_not_even_on_chip():
         plan = plan_kernels(triton_program(presets.get(name)))
         assert plan.tier == "L"
         for direction in ("forward", "backward"):
-            assert plan.flops(8192, 64, direction=direction) < 2.01 * plan.flops(4096, 64, direction=direction)
+            assert plan.flops(8192, 64, direction=direction) < 2.01 * plan.flops(
+                4096, 64, direction=direction
+            )
 
 
 class Allocations(TorchDispatchMode):
@@ -72,7 +76,10 @@ class Allocations(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
         out = function(*arguments, **(options or {}))
-        if function is torch.ops.aten.new_empty.default and tuple(out.shape[-2:]) == (self.tokens, self.tokens):
+        if function is torch.ops.aten.new_empty.default and tuple(out.shape[-2:]) == (
+            self.tokens,
+            self.tokens,
+        ):
             self.bytes += out.numel() * out.element_size()
         return out
 
