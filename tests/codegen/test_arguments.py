@@ -71,7 +71,8 @@ def test_a_dropout_outside_its_range_is_refused(dropout_p):
         PLAIN(*tensors(1, 1, 3, 2), dropout_p=dropout_p)
 
 
-def test_the_triton_backend_says_what_to_use_instead():
+def test_without_triton_its_backend_says_what_to_use_instead(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BackendError, match="use backend='torch'"):
         compile_attention(presets.get("bert/1"), backend="triton")
 

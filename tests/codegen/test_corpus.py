@@ -19,7 +19,9 @@ from tests.codegen.corpus_classes import CLASSES, classes_of
 
 GRAPHS = {entry.graph.name: entry.graph for entry in corpus()}
 HEAD_DIM = {name: (8, 24, 64)[n % 3] for n, name in enumerate(GRAPHS)}
-SEQ_LEN = 37  # no multiple of the interpreter's tiles of 16
+SEQ_LEN = (
+    29  # no multiple of the interpreter's tiles of 16; eager distances take their shortcut from 26 rows on
+)
 
 
 class Judged(NamedTuple):
@@ -127,7 +129,7 @@ def test_kernels_agree_with_the_reference_in_float32(name, fresh_seed):
     check(name, fresh_seed, torch.float32)
 
 
-# drawn-6 leaves the range of float16 in its backward, where eager evaluation, which multiplies in another order, does not.
+# drawn-6 leaves the range of float16 in its backward; eager evaluation multiplies in another order and does not.
 @pytest.mark.parametrize("name", [name for name in list(GRAPHS)[1::4] if name != "drawn-6"])
 def test_kernels_agree_with_the_reference_in_float16(name, fresh_seed):
     check(name, fresh_seed, torch.float16)
