@@ -144,7 +144,7 @@ def _compile_torch(graph: AttentionGraph, title: str) -> CompiledAttention:
 @lru_cache(maxsize=1024)
 def _compile_triton(graph: AttentionGraph, title: str) -> CompiledAttention:
     program = triton_program(graph)
-    function = load_source(program.source, "attention").attention
+    function = load_source(program.source, "attention", importable=True).attention
     return CompiledAttention(graph, "triton", program.source, plan_kernels(program), function)
 
 

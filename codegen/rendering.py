@@ -16,8 +16,8 @@ import jinja2
 MAX_KNOWN_SOURCES = 1024
 """Of how many generated modules the lines are kept for tracebacks; a long search makes many thousands."""
 
-_known_sources: deque[tuple[str, str]] = deque()
-"""File names and modules, the oldest first."""
+_known_sources: deque[str] = deque()
+"""File names, the oldest first."""
 
 
 def render(template: str, **values: Any) -> str:
@@ -26,24 +26,29 @@ def render(template: str, **values: Any) -> str:
     return text.rstrip() + "\n"
 
 
-def load_source(source: str, stem: str) -> ModuleType:
+def load_source(source: str, stem: str, importable: bool = False) -> ModuleType:
     """Run generated source as a module of its own.
 
     The text is known to `linecache` under a name made from its content, so that tracebacks and
-    `inspect.getsource` show the generated lines; the module is known to `sys.modules`, where torch.compile looks for
-    it. Only source that `render` wrote is ever given here.
+    `inspect.getsource` show the generated lines. Only source that `render` wrote is ever given here.
+
+    Args:
+        source: the generated text.
+        stem: what it is, for names.
+        importable: whether `sys.modules` keeps the module, for as long as the process lives, as torch keeps operators:
+            torch.compile looks for the globals of an operator's module there.
     """
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     filename = f"<opnas {stem} {digest}>"
     name = f"opnas_{stem}_{digest}"
     if filename not in linecache.cache:
-        _known_sources.append((filename, name))
+        _known_sources.append(filename)
     while len(_known_sources) > MAX_KNOWN_SOURCES:
-        old_file, old_name = _known_sources.popleft()
-        linecache.cache.pop(old_file, None)
-        sys.modules.pop(old_name, None)
+        linecache.cache.pop(_known_sources.popleft(), None)
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    module = sys.modules[name] = ModuleType(name, f"Generated source {filename}.")
+    module = ModuleType(name, f"Generated source {filename}.")
+    if importable:
+        sys.modules[name] = module
     exec(compile(source, filename, "exec"), module.__dict__)
     return module
 
