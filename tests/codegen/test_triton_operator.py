@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from codegen import BackendError, compile_attention
+from codegen.rendering import MAX_KNOWN_SOURCES, load_source
 from graphir import AttentionGraph, presets
 
 NAMES = ["bert/1", "autobert-zero/4", "linear-attention", "shared-qk"]
@@ -206,3 +209,11 @@ def test_above_the_size_limit_a_product_of_squares_is_refused_with_its_bytes(mon
     monkeypatch.setitem(attention.function.__globals__, "MAX_STORED_BYTES", stored - 1)
     with pytest.raises(ValueError, match=f"would store {stored:,} bytes"):
         attention(*tensors)
+
+
+def test_the_module_of_an_operator_stays_importable_after_thousands_of_others():
+    function = compile_attention(presets.get("bert/1"), backend="triton").function
+    for number in range(MAX_KNOWN_SOURCES + 1):
+        load_source(f"number = {number}\n", "attention")
+    # torch.compile imports the module by this name; it failed once the module was forgotten.
+    assert sys.modules[function.__globals__["__name__"]].attention is function
