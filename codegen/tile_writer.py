@@ -244,7 +244,14 @@ class TileWriter:
                     return self.softmax(operand, target, instances), frozenset()
                 part = self.part(operand, instances, wide=True)
                 zeros = part.zeros if FUNCTIONS[function].keeps_zero else frozenset()
-                return TRITON_FUNCTIONS[function].format(x=aligned(part, target)), zeros
+                source = TRITON_FUNCTIONS[function].format(x=aligned(part, target))
+                if function.startswith("inverse_norm"):
+                    # 1e6 at a norm of zero: where padding makes it, float16 would overflow in a product.
+                    held = Part(source, target, frozenset())
+                    for label in target:
+                        held = masked(held, label, instances[label])
+                    return held.source, held.zeros
+                return source, zeros
             case Linear(terms=terms):
                 return self.combination(terms, target, instances)
             case Contraction(factors=factors):
@@ -366,7 +373,8 @@ class TileWriter:
         # A value's distance from itself is zero: such places need not be told from near ones.
         same = "None"
         positions = [POSITIONS[instances[label]] for label in target]
-        if node.left.node is node.right.node and node.axes[0] == node.axes[1]:
+        mirrored = tuple(1 if label == 0 else label for label in node.left.labels)
+        if node.left.node is node.right.node and mirrored == node.right.labels:
             same = f"{positions[0]}[:, None] == {positions[1]}[None, :]"
         self.products.append(self.span((*target, 2), instances))
         return f"_squared_distances({one}, {two}, {same}, DTYPE)"

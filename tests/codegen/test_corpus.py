@@ -131,7 +131,7 @@ def test_kernels_agree_with_the_reference_in_float32(name):
     check(name, SEED, torch.float32)
 
 
-# drawn-6 leaves the range of float16 in its backward; eager evaluation multiplies in another order and does not.
+# The backward of drawn-6 leaves the range of float16 (docs/compiler.md, "Digits").
 @pytest.mark.parametrize("name", [name for name in list(GRAPHS)[1::4] if name != "drawn-6"])
 def test_kernels_agree_with_the_reference_in_float16(name):
     check(name, SEED, torch.float16)

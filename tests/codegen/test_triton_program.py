@@ -29,6 +29,8 @@ CLASSES = [
     "t = Q @ K.T; softmax(t) @ (t.T @ V)",
     "mul(Q @ K.T, K @ Q.T) @ V",
     "softmax(softmax(Q @ K.T).T) @ V",
+    "t = scale(Q @ K.T); euclidean_distance(t, t.T) @ V",
+    "t = scale(K.T @ V); Q @ euclidean_distance(t, t.T)",
     "Q + -Q",
     "softmax(Q @ -Q.T) @ softmax(Q @ K.T) @ (V + K)",
     "t = softmax(Q @ K.T); t @ t @ V",
