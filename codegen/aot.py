@@ -7,10 +7,9 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from codegen.attention import BackendError
 from codegen.devices import SHARED_MEMORY
@@ -19,9 +18,6 @@ from codegen.launch import Tiles, block_of, tiles_of
 from codegen.rendering import load_source
 from codegen.triton_attention import TritonProgram, triton_program
 from graphir import AttentionGraph
-
-if TYPE_CHECKING:
-    pass
 
 TARGETS = tuple(SHARED_MEMORY)
 """What kernels can be built for: ``sm_80``, ``sm_90``, ``sm_100`` and ``gfx942``."""
@@ -120,8 +116,8 @@ def build_kernel(
     size = 4 if dtype == "float32" else 2
     tiles = tiles or tiles_of(kernel, target, size, block_of(head_dim))
     function = getattr(module, f"{kernel.name}_kernel")
-    constants = {**_constants(head_dim, dtype, tiles, masked, dropout)}
-    constants = {name: constants[name] for name in kernel.constants}
+    settings = _constants(head_dim, dtype, tiles, masked, dropout)
+    constants = {name: settings[name] for name in kernel.constants}
     types = _argument_types(program, kernel, ELEMENT_TYPES[dtype], masked, dropout)
     signature = {name: types.get(name, "constexpr") for name in function.arg_names}
     attributes = {
@@ -200,10 +196,5 @@ def _read_cubin(cubin: bytes) -> tuple[int, int]:
 
 def _read_amdgcn(assembly: str) -> tuple[int, int]:
     """Vector registers of a thread, and bytes that were spilled."""
-    found = dict(_metadata(assembly))
-    return found[".vgpr_count"], 4 * found[".vgpr_spill_count"]
-
-
-def _metadata(assembly: str) -> Iterator[tuple[str, int]]:
-    for name, value in re.findall(r"(\.vgpr_count|\.vgpr_spill_count):\s*(\d+)", assembly):
-        yield name, int(value)
+    found = dict(re.findall(r"\.(vgpr_count|vgpr_spill_count):\s*(\d+)", assembly))
+    return int(found["vgpr_count"]), 4 * int(found["vgpr_spill_count"])

@@ -13,6 +13,7 @@ from codegen.algebra import Builder
 from codegen.contract import order_contractions
 from codegen.emit_torch import TorchProgram, write_program
 from codegen.kernel_plan import KernelPlan, plan_kernels
+from codegen.launch import HEAD_BLOCKS
 from codegen.lower import lower
 from codegen.plan import Plan, plan_steps
 from codegen.rendering import load_source, render
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 Backend = Literal["auto", "torch", "triton"]
 
-MAX_HEAD_DIM = 256
+MAX_HEAD_DIM = HEAD_BLOCKS[-1]
 """The largest head dimension of kernels."""
 
 
@@ -116,13 +117,12 @@ def compile_attention(graph: AttentionGraph, backend: Backend = "auto") -> Compi
     """
     if backend not in ("auto", "torch", "triton"):
         raise ValueError(f"backend must be 'auto', 'torch' or 'triton', not {backend!r}")
-    has_triton = importlib.util.find_spec("triton") is not None
     if backend == "triton":
-        if not has_triton:
+        if not _has_triton():
             raise BackendError("Triton is not installed: pip install triton, or use backend='torch'")
         return _compile_triton(graph, graph.name)
     torch_form = _compile_torch(graph, graph.name)
-    if backend == "torch" or not has_triton or not _has_gpu():
+    if backend == "torch" or not _has_gpu() or not _has_triton():
         return torch_form
     return replace(_compile_triton(graph, graph.name), elsewhere=torch_form.function)
 
@@ -131,13 +131,7 @@ def compile_attention(graph: AttentionGraph, backend: Backend = "auto") -> Compi
 def _compile_torch(graph: AttentionGraph, title: str) -> CompiledAttention:
     """Compile once for each graph and name; graphs are equal whatever their names."""
     program, plan = torch_program(graph, "attention")
-    source = render(
-        "torch/attention.py.jinja",
-        title=title,
-        program=program,
-        needed=program.needed,
-        uses_functional=program.uses_functional,
-    )
+    source = torch_source(program, title)
     return CompiledAttention(graph, "torch", source, plan, load_source(source, "attention").attention)
 
 
@@ -146,6 +140,10 @@ def _compile_triton(graph: AttentionGraph, title: str) -> CompiledAttention:
     program = triton_program(graph)
     function = load_source(program.source, "attention", importable=True).attention
     return CompiledAttention(graph, "triton", program.source, plan_kernels(program), function)
+
+
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def _has_gpu() -> bool:
@@ -167,6 +165,17 @@ def _kernel_problem(x: torch.Tensor | None) -> str:
     if x.shape[-1] > MAX_HEAD_DIM:
         return f"Triton kernels take head dimensions up to {MAX_HEAD_DIM}, not {x.shape[-1]}"
     return ""
+
+
+def torch_source(program: TorchProgram, title: str) -> str:
+    """A module that holds nothing but the function of ``program``."""
+    return render(
+        "torch/attention.py.jinja",
+        title=title,
+        program=program,
+        needed=program.needed,
+        uses_functional=program.uses_functional,
+    )
 
 
 def torch_program(graph: AttentionGraph, name: str) -> tuple[TorchProgram, Plan]:

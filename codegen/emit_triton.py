@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from codegen.expr import (
     AXIS_HEAD,
     AXIS_SEQ,
-    Contraction,
     Distance,
     Expr,
     Input,
     LogSumExp,
     children,
+    is_matrix_product,
     topological,
 )
 from codegen.kernel_body import KernelBody, write_body
@@ -23,6 +23,8 @@ from codegen.schedule import Kernel, Schedule, is_whole_sum, reduces_seq, seq_ra
 from codegen.tile_writer import Block, Line, Load, Store
 from codegen.tiles import POSITIONS, REAL
 
+_EXTENTS = {AXIS_SEQ: "tokens", AXIS_HEAD: "D"}
+"""Source of the length of an axis, in kernels."""
 _OPTIONAL_CONSTANTS = ("SCALE", "DTYPE", "PRECISION", "DROPOUT", "BLOCK_LOOP")
 
 
@@ -129,7 +131,7 @@ def narrow_values(*schedules: Schedule) -> frozenset[Expr]:
         for root in roots
         for node in topological(root)
         for use in children(node)
-        if not _multiplies_matrices(node)
+        if not is_matrix_product(node)
     }
     narrow = set(roots)
     for schedule in schedules:
@@ -138,15 +140,6 @@ def narrow_values(*schedules: Schedule) -> frozenset[Expr]:
             if isinstance(node, Input) or (len(node.axes) == 2 and not waits):
                 narrow.add(node)
     return frozenset(narrow)
-
-
-def _multiplies_matrices(node: Expr) -> bool:
-    """Whether a value is a product of two matrices."""
-    return (
-        isinstance(node, Contraction)
-        and (len(node.axes), len(node.summed), len(node.factors)) == (2, 1, 2)
-        and all(len(use.labels) == 2 and 2 in use.labels for use in node.factors)
-    )
 
 
 def write_direction(
@@ -177,11 +170,11 @@ def _kernel_text(
     inputs = tuple(names[node] for node in body.loads if isinstance(node, Input))
     bases = [f"{i}_ptr += batch * {i}_batch + head_index * {i}_head" for i in inputs]
     loads = [node for node in body.loads if not isinstance(node, Input)]
-    bases += [f"{names[node]}_ptr += batch_head * {size(node)}" for node in loads]
+    bases += [f"{names[node]}_ptr += batch_head * {_size(node)}" for node in loads]
     stored = [node for node in kernel.computes if node in kernel.stores]
     for node in stored:
         part = "(batch_head * blocks + block)" if is_whole_sum(node) else "batch_head"
-        bases.append(f"{store_name(node, names)}_ptr += {part} * {size(node)}")
+        bases.append(f"{store_name(node, names)}_ptr += {part} * {_size(node)}")
     return KernelText(
         name,
         kernel,
@@ -226,9 +219,11 @@ def _load(access: Load, name: str) -> str:
     if not places:
         return f"tl.load({name}_ptr)"
     if len(places) == 1:
-        second = f"{_length(access.node)} + " if access.second else ""
+        second = f"{_EXTENTS[access.node.axes[0]]} + " if access.second else ""
         return f"tl.load({name}_ptr + {second}{places[0]}, mask={real[0]}, other=0.0)"
-    strides = [f"{name}_row" if isinstance(access.node, Input) else _columns(access.node), "1"]
+    # Rows of matrices that kernels store are contiguous.
+    row_stride = f"{name}_row" if isinstance(access.node, Input) else _EXTENTS[access.node.axes[1]]
+    strides = [row_stride, "1"]
     order = (1, 0) if access.transposed else (0, 1)
     at = ", ".join(f"{places[n]}, {strides[n]}" for n in order)
     return f"_load({name}_ptr, {at}, {real[order[0]]}, {real[order[1]]})"
@@ -240,23 +235,13 @@ def _store(access: Store, name: str) -> str:
     real = [REAL[instance] for instance in access.instances]
     if not places:
         return f"tl.store({name}_ptr, {access.source})"
-    limits = ["D" if axis == AXIS_HEAD else "tokens" for axis in access.node.axes]
+    limits = [_EXTENTS[axis] for axis in access.node.axes]
     if len(places) == 1:
         value = f"tl.where({real[0]}, {access.source}, 0.0)"
         second = f"{limits[0]} + " if access.second else ""
         return f"tl.store({name}_ptr + {second}{places[0]}, {value}, mask={places[0]} < {limits[0]})"
     at = f"{places[0]}, {places[1]}, {real[0]}, {real[1]}, {limits[0]}, {limits[1]}"
     return f"_store({name}_ptr, {access.source}, {at})"
-
-
-def _length(node: Expr) -> str:
-    """Source of the length of a vector."""
-    return "D" if node.axes[0] == AXIS_HEAD else "tokens"
-
-
-def _columns(node: Expr) -> str:
-    """Source of the row stride of a matrix that the kernels store."""
-    return "D" if node.axes[1] == AXIS_HEAD else "tokens"
 
 
 def _stored(node: Expr, name: str, is_narrow: bool) -> Stored:
@@ -277,9 +262,9 @@ def _stored(node: Expr, name: str, is_narrow: bool) -> Stored:
     return Stored(name, partial, "torch.float32", combine)
 
 
-def size(node: Expr) -> str:
+def _size(node: Expr) -> str:
     """Source of the number of elements of one head of a value."""
-    sizes = ["tokens" if axis == AXIS_SEQ else "D" for axis in node.axes]
+    sizes = [_EXTENTS[axis] for axis in node.axes]
     if isinstance(node, LogSumExp):
         sizes.insert(0, "2")
     return " * ".join(sizes) or "1"

@@ -155,6 +155,14 @@ def summed_axes(node: Expr) -> Axes:
     return ()
 
 
+def is_matrix_product(node: Expr) -> bool:
+    """Whether a value is ``sum_k x[i, k] y[k, j]``."""
+    if not isinstance(node, Contraction) or len(node.axes) != 2 or len(node.summed) != 1:
+        return False
+    labels = {frozenset(use.labels) for use in node.factors}
+    return len(node.factors) == 2 and labels == {frozenset((0, 2)), frozenset((1, 2))}
+
+
 def topological(root: Expr) -> list[Expr]:
     """``root`` and everything it reads, operands first, each once."""
     order: dict[Expr, None] = {}

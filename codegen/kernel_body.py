@@ -95,7 +95,6 @@ class _KernelWriter(TileWriter):
         super().__init__(names, in_memory, narrow, frozenset(kernel.computes))
         self.kernel = kernel
         self.running: dict[Expr, _Running] = {}
-        self.divisors: dict[Expr, str] = {}
         self.loops: list[bool] = []
         self.sums = self.square_tiles = self.loop_tiles = 0
 

@@ -201,11 +201,8 @@ class KernelPlan:
 
 def plan_kernels(program: TritonProgram) -> KernelPlan:
     """The plan of the Triton form."""
-    kernels = [
-        _planned(kernel, direction, program)
-        for direction, texts in (("forward", program.forward.kernels), ("backward", program.backward.kernels))
-        for kernel in texts
-    ]
+    kernels = [_planned(kernel, "forward", program) for kernel in program.forward.kernels]
+    kernels += [_planned(kernel, "backward", program) for kernel in program.backward.kernels]
     saved = [_tensor(node, program) for node, name in program.names.items() if name in program.residuals]
     return KernelPlan(
         "triton",
@@ -227,10 +224,10 @@ def _tier(kernels: list[PlannedKernel]) -> str:
     return "1" if forward <= 1 and most == 1 else "2"
 
 
-def _planned(text: KernelText, direction: str, program: TritonProgram) -> PlannedKernel:
+def _planned(text: KernelText, direction: Direction, program: TritonProgram) -> PlannedKernel:
     return PlannedKernel(
         f"{text.name}_kernel",
-        "forward" if direction == "forward" else "backward",
+        direction,
         text.kernel.level,
         text.body.loops,
         _tensors(text.body.loads, program),

@@ -40,7 +40,7 @@ from codegen.tiles import (
     shape,
     spread,
 )
-from codegen.triton_functions import TRITON_FUNCTIONS
+from codegen.triton_functions import HUGE_NEAR_ZERO, TRITON_FUNCTIONS
 
 RESERVED = (
     "own",
@@ -238,15 +238,17 @@ class TileWriter:
         target = self.target(node, binding)
         instances = self.label_instances(node, binding)
         match node:
+            case Pointwise(function="exp", operand=Use(node=Linear() as linear, labels=labels)) if (
+                _subtracts_logsumexp(linear)
+            ):
+                self.pointwise.append(self.span(target, instances))
+                return self.softmax(linear, labels, target, instances), frozenset()
             case Pointwise(function=function, operand=operand):
                 self.pointwise.append(self.span(target, instances))
-                if function == "exp" and isinstance(operand.node, Linear) and _statistics(operand.node):
-                    return self.softmax(operand, target, instances), frozenset()
                 part = self.part(operand, instances, wide=True)
                 zeros = part.zeros if FUNCTIONS[function].keeps_zero else frozenset()
                 source = TRITON_FUNCTIONS[function].format(x=aligned(part, target))
-                if function.startswith("inverse_norm"):
-                    # 1e6 at a norm of zero: where padding makes it, float16 would overflow in a product.
+                if function in HUGE_NEAR_ZERO:
                     held = Part(source, target, frozenset())
                     for label in target:
                         held = masked(held, label, instances[label])
@@ -289,12 +291,15 @@ class TileWriter:
         zeros = frozenset(target).intersection(*(part.zeros for part in parts))
         return source, zeros
 
-    def softmax(self, operand: Use, target: tuple[int, ...], instances: Mapping[int, str]) -> str:
-        """``exp(x - logsumexp)`` where ``operand`` is that difference."""
-        linear = operand.node
-        if not isinstance(linear, Linear):
-            raise ScheduleError("a softmax is the exponential of a sum")
-        terms = [(c, use.relabelled(operand.labels)) for c, use in linear.terms]
+    def softmax(
+        self,
+        difference: Linear,
+        labels: tuple[int, ...],
+        target: tuple[int, ...],
+        instances: Mapping[int, str],
+    ) -> str:
+        """``exp(x - logsumexp)`` of the ``difference``, which is read with ``labels``."""
+        terms = [(c, use.relabelled(labels)) for c, use in difference.terms]
         (statistic,) = (use for _, use in terms if isinstance(use.node, LogSumExp))
         logits = [(c, use) for c, use in terms if use != statistic]
         maximum = self.part(statistic, instances)
@@ -321,12 +326,12 @@ class TileWriter:
     ) -> str:
         """A product, its operands narrow where it is one of matrices and wide elsewhere."""
         span = self.span((*target, *summed), instances)
-        if is_matmul(parts, target, summed):
-            self.products.append(span)
-        else:
+        wide = not is_matmul(parts, target, summed)
+        if wide:
             self.pointwise.append(span)
             parts = [self.turned(part, (*target, *summed)) for part in parts]
-        wide = not is_matmul(parts, target, summed)
+        else:
+            self.products.append(span)
         return contract([self.converted(part, wide) for part in parts], target, summed, total)
 
     def unpadded(
@@ -456,14 +461,13 @@ class TileWriter:
         )
 
 
-def _statistics(node: Linear) -> bool:
-    """Whether a logsumexp is subtracted in a sum."""
+def _subtracts_logsumexp(node: Linear) -> bool:
     return any(isinstance(use.node, LogSumExp) for _, use in node.terms)
 
 
 def _stem(node: Expr) -> str:
     match node:
-        case Pointwise(function="exp", operand=Use(node=Linear() as linear)) if _statistics(linear):
+        case Pointwise(function="exp", operand=Use(node=Linear() as linear)) if _subtracts_logsumexp(linear):
             return "weights"
         case Pointwise(function=function):
             return function

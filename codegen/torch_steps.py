@@ -23,6 +23,7 @@ from codegen.expr import (
     LogSumExp,
     Pointwise,
     Use,
+    is_matrix_product,
 )
 
 
@@ -159,19 +160,12 @@ def _plain_step(node: Expr) -> Step:
             return Distances(node, left, right, summed)
         case Contraction(factors=(), summed=(axis,)) if axis == AXIS_SEQ:
             return Count(node)
-        case Contraction(factors=(one, two), summed=(axis,)) if _is_matmul(one, two, node):
+        case Contraction(factors=(one, two), summed=(axis,)) if is_matrix_product(node):
             left, right = (one, two) if 0 in one.labels else (two, one)
             return Matmul(node, left, right, axis)
         case Contraction(factors=factors, summed=summed):
             return Product(node, factors, summed)
     raise TypeError(f"no PyTorch step computes {type(node).__name__}")
-
-
-def _is_matmul(one: Use, two: Use, node: Contraction) -> bool:
-    return len(node.axes) == 2 and {frozenset(one.labels), frozenset(two.labels)} == {
-        frozenset((0, 2)),
-        frozenset((1, 2)),
-    }
 
 
 def softmax_step(node: Expr) -> Softmax | None:
@@ -192,7 +186,7 @@ def softmax_step(node: Expr) -> Softmax | None:
 def _match_attention(node: Expr, builder: Builder, readers: Counter[Expr]) -> Attend | None:
     """The one-call form of ``softmax(a A B^T) C``, where nobody else reads the softmax."""
     match node:
-        case Contraction(axes=("S", "D"), factors=(one, two), summed=("S",)) if _is_matmul(one, two, node):
+        case Contraction(axes=("S", "D"), factors=(one, two), summed=("S",)) if is_matrix_product(node):
             weights, value = (one, two) if 0 in one.labels else (two, one)
         case _:
             return None
@@ -208,16 +202,10 @@ def _match_attention(node: Expr, builder: Builder, readers: Counter[Expr]) -> At
 
     scale, scores = _split_scale(softmax.operand)
     match scores:
-        case Use(node=Contraction(axes=("S", "S"), factors=(left, right), summed=("D",)) as product):
-            if not _is_matmul(left, right, product):
-                return None
+        case Use(node=Contraction(axes=("S", "S"), summed=("D",)) as product) if is_matrix_product(product):
+            query, key = query_and_key(softmax, scores.labels, product)
         case _:
             return None
-    # The query has the label that the softmax keeps, the key the one that it runs over.
-    query_label = scores.labels.index(1 - softmax.axis)
-    query, key = (left, right) if query_label in left.labels else (right, left)
-    query = query.relabelled((0, 0, 2))
-    key = key.relabelled((1, 1, 2))
     value = value.relabelled((0, 2, 1))
     if scale.number < 0:
         # Fused kernels assume a positive scale when they take the maximum: the sign moves into the keys.
@@ -225,6 +213,16 @@ def _match_attention(node: Expr, builder: Builder, readers: Counter[Expr]) -> At
         key = negated.relabelled(key.labels)
         scale = Coefficient(-scale.number, scale.scales)
     return Attend(node, query, key, value, scale)
+
+
+def query_and_key(softmax: Softmax, labels: tuple[int, ...], scores: Contraction) -> tuple[Use, Use]:
+    """The factors of ``scores``, read with ``labels``, as query ``[0, 2]`` and key ``[1, 2]`` of an `Attend`.
+
+    The query has the label that the softmax keeps, the key the one that it runs over.
+    """
+    left, right = scores.factors
+    query, key = (left, right) if labels.index(1 - softmax.axis) in left.labels else (right, left)
+    return query.relabelled((0, 0, 2)), key.relabelled((1, 1, 2))
 
 
 def _split_scale(use: Use) -> tuple[Coefficient, Use]:

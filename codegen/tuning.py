@@ -94,7 +94,6 @@ def _fastest(
     from triton.runtime.errors import OutOfResources
 
     key = kernel.name, block_of(x.shape[-1]), x.element_size()
-    before = tuned.get(key)
     times: dict[Tiles, float] = {}
     for tiles in choices[:MAX_CANDIDATES]:
         tuned[key] = tiles
@@ -102,12 +101,8 @@ def _fastest(
             times[tiles] = _median_seconds(run, x, rounds)
         except OutOfResources:  # the model was too hopeful: not a candidate here
             continue
-    tuned.pop(key)
-    if before is not None:
-        tuned[key] = before
-    best = min(times, key=lambda tiles: times[tiles]) if times else choices[-1]
-    tuned[key] = best
-    return best
+    tuned[key] = min(times, key=lambda tiles: times[tiles]) if times else choices[-1]
+    return tuned[key]
 
 
 def _median_seconds(run: Callable[[], Any], x: torch.Tensor, rounds: int) -> float:

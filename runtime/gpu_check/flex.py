@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from codegen.algebra import Builder
+from codegen.attention import torch_source
 from codegen.contract import order_contractions
 from codegen.emit_torch import write_program
 from codegen.expr import (
@@ -29,8 +30,17 @@ from codegen.expr import (
     summed_axes,
 )
 from codegen.lower import lower
-from codegen.rendering import load_source, render
-from codegen.torch_steps import Attend, Matmul, Softmax, Step, reads, select_steps, softmax_step
+from codegen.rendering import load_source
+from codegen.torch_steps import (
+    Attend,
+    Matmul,
+    Softmax,
+    Step,
+    query_and_key,
+    reads,
+    select_steps,
+    softmax_step,
+)
 from graphir import AttentionGraph
 
 SCORE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -82,15 +92,8 @@ def flex_program(graph: AttentionGraph) -> FlexProgram | None:
     if changes and len(attentions) > 1:
         return None
     program = write_program(graph, root, steps, "attention")
-    source = render(
-        "torch/attention.py.jinja",
-        title=graph.name,
-        program=program,
-        needed=program.needed,
-        uses_functional=program.uses_functional,
-    )
     change = next((change for _, change in changes.values()), ())
-    return FlexProgram(source, change)
+    return FlexProgram(torch_source(program, graph.name), change)
 
 
 def flex_function(program: FlexProgram, like: Tensor, key_mask: Tensor | None) -> Callable[..., Tensor]:
@@ -140,21 +143,12 @@ def _changed_attention(step: Step) -> tuple[Attend, Change] | None:
     if softmax is None or weights.labels[softmax.axis] != 2:
         return None
     match _score_chain(softmax.operand):
-        case (Use(node=Contraction(factors=(left, right))) as scores, change):
-            pass
+        case (Use(node=Contraction() as scores, labels=labels), change):
+            query, key = query_and_key(softmax, labels, scores)
         case _:
             return None
-    # The query has the label that the softmax keeps, the key the one that it runs over.
-    query_label = scores.labels.index(1 - softmax.axis)
-    query, key = (left, right) if query_label in left.labels else (right, left)
-    attend = Attend(
-        step.node,
-        query.relabelled((0, 0, 2)),
-        key.relabelled((1, 1, 2)),
-        value.relabelled((0, 2, 1)),
-        scale=ONE,  # all factors are part of the change
-    )
-    return attend, change
+    # All factors are part of the change.
+    return Attend(step.node, query, key, value.relabelled((0, 2, 1)), scale=ONE), change
 
 
 def _softmax_of(weights: Use) -> Softmax | None:

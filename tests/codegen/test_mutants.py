@@ -25,6 +25,7 @@ from codegen.rendering import load_source
 from codegen.schedule import ScheduleError
 from codegen.triton_attention import triton_program
 from graphir import AttentionGraph, reference
+from tests.codegen.kernels import largest_errors
 
 PLAIN = "softmax(scale(Q @ K.T)) @ V"
 LINEAR = "Q @ (softmax(K.T) @ V)"
@@ -54,7 +55,8 @@ def verdict(text):
         return "algebra"
     attention = load_source(program.source, "attention").attention
     try:
-        if not kernels_are_right(graph, attention):
+        # A few hundred roundings of float32.
+        if max(largest_errors(graph, attention, seed=2, heads=1)) > 1e-4:
             return "kernels"
     except (NameError, InterpreterError):  # a value that was not handed on; shapes that do not fit, NaN
         return "kernels"
@@ -77,28 +79,6 @@ def algebra_is_right(graph):
     ]
     # Reordered sums of float64.
     return all(np.abs(evaluate_dense(use, values) - truth).max() <= 1e-10 for use, truth in pairs)
-
-
-def kernels_are_right(graph, attention):
-    """The kernels against the reference, with NaN in padding, scattered tokens, and a sequence of padding only."""
-    rng = np.random.default_rng(2)
-    shape = (3, 1, TOKENS, HEAD_DIM)
-    key_mask = np.stack([rng.permutation(TOKENS) < real for real in (TOKENS, TOKENS // 2, 0)])
-    drawn = {name: torch.tensor(rng.standard_normal(shape), dtype=torch.float32) for name in "QKVG"}
-    q, k, v, grad = (drawn[name].double().numpy() for name in "QKVG")
-    expected = [reference.evaluate(graph, q, k, v, key_mask)]
-    expected += reference.gradients(graph, grad, q, k, v, key_mask).values()
-    mask = torch.tensor(key_mask)
-    for tensor in drawn.values():
-        tensor[~mask[:, None]] = torch.nan
-    leaves = {name: drawn[name].requires_grad_() for name in graph.inputs}
-    out = attention(*(leaves.get(name) for name in "QKV"), mask)
-    found = [out.detach(), *torch.autograd.grad(out, list(leaves.values()), drawn["G"].detach())]
-    # A few hundred roundings of float32.
-    return all(
-        np.abs(x.double().numpy() - truth).max() <= 1e-4 * max(1.0, np.abs(truth).max())
-        for x, truth in zip(found, expected, strict=True)
-    )
 
 
 def dropout_is_one_mask(attention):

@@ -1,14 +1,12 @@
 """Generated kernels, forward and backward, run by Triton's interpreter on CPU tensors and built ahead of time."""
 
-import hashlib
-import importlib.util
 from dataclasses import replace
 from random import Random
 
-import numpy as np
 import pytest
 import torch
 
+from codegen import compile_attention
 from codegen.expr import AXIS_SEQ
 from codegen.pointwise import FUNCTIONS
 from codegen.schedule import ScheduleError
@@ -16,7 +14,8 @@ from codegen.spec import check_schedule
 from codegen.triton_attention import triton_program
 from codegen.triton_functions import TRITON_FUNCTIONS
 from evolution import SearchSpace, random_graph
-from graphir import AttentionGraph, presets, reference
+from graphir import AttentionGraph, presets
+from tests.codegen.kernels import largest_errors
 
 CLASSES = [
     "rms_norm(Q @ K.T) @ V",
@@ -48,79 +47,40 @@ GRAPHS = {
 }
 
 
-def load(source, folder):
-    """The generated module, from a file: Triton reads the text of kernels."""
-    path = folder / f"kernels_{hashlib.sha256(source.encode()).hexdigest()[:16]}.py"
-    path.write_text(source)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def interpreted(tmp_path):
-    """Loads generated kernels; tests/conftest.py chose the interpreter."""
-    return lambda source: load(source, tmp_path)
-
-
-def largest_errors(graph, module, seed, dtype=torch.float32, tokens=37, head_dim=8):
-    """Error of the result and of the gradients, relative to their scale; NaN stands in padded rows."""
-    rng = np.random.default_rng(seed)
-    shape = (3, 2, tokens, head_dim)
-    key_mask = np.stack([rng.permutation(tokens) < real for real in (tokens, tokens // 2, 0)])
-    drawn = {name: torch.tensor(rng.standard_normal(shape), dtype=dtype) for name in "QKVG"}
-    q, k, v, grad = (drawn[name].double().numpy() for name in "QKVG")
-    expected = [reference.evaluate(graph, q, k, v, key_mask)]
-    expected += reference.gradients(graph, grad, q, k, v, key_mask).values()
-
-    mask = torch.tensor(key_mask)
-    for tensor in drawn.values():
-        tensor[~mask[:, None, :].expand(shape[:3])] = torch.nan
-    inputs = [drawn[name] for name in graph.inputs]
-    inputs = {name: tensor.requires_grad_() for name, tensor in zip(graph.inputs, inputs, strict=True)}
-    out = module.attention(*(inputs.get(name) for name in "QKV"), mask)
-    found = [out.detach(), *torch.autograd.grad(out, list(inputs.values()), drawn["G"])]
-    return [
-        float(np.abs(x.double().numpy() - truth).max() / max(1.0, np.abs(truth).max()))
-        for x, truth in zip(found, expected, strict=True)
-    ]
-
-
 @pytest.mark.parametrize("equation", GRAPHS)
-def test_kernels_agree_with_the_reference_in_float32(equation, interpreted, fresh_seed):
+def test_kernels_agree_with_the_reference_in_float32(equation, fresh_seed):
     graph = GRAPHS[equation]
-    module = interpreted(triton_program(graph).source)
+    attention = compile_attention(graph, backend="triton")
     # A few hundred roundings of float32; distances of near rows and their gradients amplify them most.
-    assert max(largest_errors(graph, module, fresh_seed)) <= 1e-4, f"OPNAS_TEST_SEED={fresh_seed}"
+    assert max(largest_errors(graph, attention, fresh_seed)) <= 1e-4, f"OPNAS_TEST_SEED={fresh_seed}"
 
 
 @pytest.mark.parametrize(("tokens", "head_dim"), [(1, 8), (16, 24), (50, 64)])
 @pytest.mark.parametrize("name", ["autobert-zero/10", "linear-attention"])
-def test_lengths_and_head_dimensions_need_not_fit_the_tiles(name, tokens, head_dim, interpreted, fresh_seed):
+def test_lengths_and_head_dimensions_need_not_fit_the_tiles(name, tokens, head_dim, fresh_seed):
     graph = presets.get(name)
-    module = interpreted(triton_program(graph).source)
-    errors = largest_errors(graph, module, fresh_seed, tokens=tokens, head_dim=head_dim)
+    attention = compile_attention(graph, backend="triton")
+    errors = largest_errors(graph, attention, fresh_seed, tokens=tokens, head_dim=head_dim)
     assert max(errors) <= 1e-4, f"OPNAS_TEST_SEED={fresh_seed}"
 
 
 @pytest.mark.parametrize("name", ["bert/1", "autobert-zero/4", "linear-cosine-attention"])
-def test_kernels_are_right_in_float16(name, interpreted, fresh_seed):
+def test_kernels_are_right_in_float16(name, fresh_seed):
     graph = presets.get(name)
-    module = interpreted(triton_program(graph).source)
+    attention = compile_attention(graph, backend="triton")
     # Products of float16 operands: sixteen roundings of 2^-11.
-    errors = largest_errors(graph, module, fresh_seed, dtype=torch.float16)
+    errors = largest_errors(graph, attention, fresh_seed, dtype=torch.float16)
     assert max(errors) <= 16 * 2**-11, f"OPNAS_TEST_SEED={fresh_seed}"
 
 
-def test_large_scores_make_no_nan(interpreted):
+def test_large_scores_make_no_nan():
     graph = presets.get("autobert-zero/2")
-    module = interpreted(triton_program(graph).source)
+    attention = compile_attention(graph, backend="triton")
     q, k = torch.randn(2, 1, 1, 40, 8, generator=torch.Generator().manual_seed(0)).unbind()
     mask = torch.ones(1, 40, dtype=torch.bool)
     mask[:, 30:] = False
     q, k = (100 * q).requires_grad_(), (100 * k).requires_grad_()
-    out = module.attention(q, k, None, mask)
+    out = attention(q, k, None, mask)
     out.sum().backward()
     assert all(x.isfinite().all() for x in (out, q.grad, k.grad))
 
