@@ -92,7 +92,7 @@ def _loaded(program: TritonProgram, target: str, dtype: str) -> Any:
             "TRITON_INTERPRET=1 is set: nothing can be built while Triton runs as an interpreter"
         )
     try:
-        return load_source(program.source, "attention")
+        return load_source(program.source, "attention", importable=True)
     except ModuleNotFoundError as error:
         raise BackendError("Triton is not installed: pip install triton") from error
 

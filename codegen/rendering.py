@@ -35,12 +35,15 @@ def load_source(source: str, stem: str, importable: bool = False) -> ModuleType:
     Args:
         source: the generated text.
         stem: what it is, for names.
-        importable: whether `sys.modules` keeps the module, for as long as the process lives, as torch keeps operators:
-            torch.compile looks for the globals of an operator's module there.
+        importable: for modules that register operators: `sys.modules` keeps the module for as long as the process
+            lives, and the same text gives the same module. torch.compile looks for an operator's globals there, and
+            a second registration would pull the first one's function away from under those who call it.
     """
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     filename = f"<opnas {stem} {digest}>"
     name = f"opnas_{stem}_{digest}"
+    if importable and name in sys.modules:
+        return sys.modules[name]
     if filename not in linecache.cache:
         _known_sources.append(filename)
     while len(_known_sources) > MAX_KNOWN_SOURCES:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +28,9 @@ from codegen.schedule import Schedule, leaf_reads, make_schedule, own_binding, r
 from codegen.spec import check_schedule
 from graphir import AttentionGraph
 
+_OPERATOR = "OPERATOR_NAME"
+"""Stands in the text for the name of the operator until that is known."""
+
 
 @dataclass(frozen=True)
 class TritonProgram:
@@ -40,7 +42,6 @@ class TritonProgram:
         forward_schedule, backward_schedule: what was decided.
         forward, backward: what was written down.
         residuals: values of the forward that the backward reads, the result included where it does.
-        operator: name of the PyTorch operator, from the content of the graph.
         names: of all values that stand in memory.
         narrow: those of them that have the type of the inputs.
     """
@@ -53,14 +54,15 @@ class TritonProgram:
     forward: Direction
     backward: Direction
     residuals: tuple[str, ...]
-    operator: str
     names: Mapping[Expr, str]
     narrow: frozenset[Expr]
 
     @cached_property
     def source(self) -> str:
         """The generated Python text."""
-        return render("triton/attention.py.jinja", program=self)
+        text = render("triton/attention.py.jinja", program=self, operator=_OPERATOR)
+        # Operators are named after all of the text: two versions of a graph's kernels never answer for each other.
+        return text.replace(_OPERATOR, f"attention_{hashlib.sha256(text.encode()).hexdigest()[:16]}")
 
     @property
     def kernels(self) -> tuple[KernelText, ...]:
@@ -204,16 +206,9 @@ def triton_program(graph: AttentionGraph) -> TritonProgram:
         write_direction(forward, names, narrow, "forward"),
         write_direction(backward, names, narrow, "backward"),
         tuple(names[node] for node in residuals),
-        _operator_name(graph),
         names,
         narrow,
     )
-
-
-def _operator_name(graph: AttentionGraph) -> str:
-    """From the graph's structure: two graphs that mean the same may keep different residuals."""
-    structure: Mapping[str, object] = {k: v for k, v in graph.to_dict().items() if k != "name"}
-    return f"attention_{hashlib.sha256(json.dumps(structure).encode()).hexdigest()[:16]}"
 
 
 def _read_from(schedule: Schedule, candidates: Iterable[Expr]) -> list[Expr]:

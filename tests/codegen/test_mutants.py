@@ -53,7 +53,7 @@ def verdict(text):
         return "checker"
     if not algebra_is_right(graph):
         return "algebra"
-    attention = load_source(program.source, "attention").attention
+    attention = load_source(program.source, "attention", importable=True).attention
     try:
         # A few hundred roundings of float32.
         if max(largest_errors(graph, attention, seed=2, heads=1)) > 1e-4:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import re
 import sys
 
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from codegen import BackendError, compile_attention
+from codegen import BackendError, compile_attention, triton_program
 from codegen.rendering import MAX_KNOWN_SOURCES, load_source
 from graphir import AttentionGraph, presets
 
@@ -217,3 +219,17 @@ def test_the_module_of_an_operator_stays_importable_after_thousands_of_others():
         load_source(f"number = {number}\n", "attention")
     # torch.compile imports the module by this name; it failed once the module was forgotten.
     assert sys.modules[function.__globals__["__name__"]].attention is function
+
+
+def test_two_versions_of_a_graphs_kernels_do_not_answer_for_each_other():
+    attention = compile_attention(presets.get("bert/1"), backend="triton")
+    tensors = draw(0)
+    expected = attention(*tensors)
+    name = re.search(r"opnas::(attention_\w{16})", attention.source)[1]
+    renamed = triton_program(presets.get("bert/1").renamed("another")).source
+    assert name not in renamed  # named after all of the text
+    assert load_source(attention.source, "attention", importable=True).attention is attention.function
+    load_source(renamed, "attention", importable=True)
+    gc.collect()
+    # Registering under one name left the first function without its operator: out of memory, or worse.
+    assert torch.equal(attention(*tensors), expected)
