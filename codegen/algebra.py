@@ -64,9 +64,17 @@ class Builder:
         flat = tuple((Coefficient(number, scales), use) for (use, scales), number in total.items() if number)
         if len(flat) == 1 and flat[0][0] == ONE and len(flat[0][1].labels) == len(axes):
             return flat[0][1]
-        if axes == SCORES and (found := self._common_factor(flat)):
+        # What a softmax subtracts stays apart: its logits are to be the same expression as the logsumexp's operand.
+        statistics = tuple(term for term in flat if isinstance(term[1].node, LogSumExp))
+        summands = tuple(term for term in flat if term not in statistics)
+        if axes == SCORES and (found := self._common_factor(summands)):
             factor, rest = found
-            return self.contraction([factor, self.linear(rest, axes)], axes, ())
+            coefficient, other = self._split_scalar(self.linear(rest, axes))
+            # Not flattened: the sum may be one of an ordered tree of pairs.
+            product = self.scaled(coefficient, self.product([factor, other], axes, ()), axes)
+            if not statistics:
+                return product
+            flat = (*flat_terms(ONE, product), *statistics)
         frame = _standard_frame(axes, [use for _, use in sorted(flat, key=lambda term: _by_serial(term[1]))])
         turned = [(coefficient, use.relabelled(frame)) for coefficient, use in flat]
         turned.sort(key=lambda term: _by_serial(term[1]))

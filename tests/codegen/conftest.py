@@ -2,13 +2,14 @@
 
 import os
 from dataclasses import dataclass, replace
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 
 from codegen import compile_attention
-from graphir import reference
+from graphir import OPERATIONS, reference
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,6 @@ class Case:
         """The same with ``value`` at every padded position of the inputs and of the gradient."""
         inputs = {name: np.where(self.real, x, value) for name, x in self.inputs.items()}
         return replace(self, inputs=inputs, grad=np.where(self.real, self.grad, value))
-
-    def perturbed(self, rng, size):
-        """Every input times ``1 + size * noise``."""
-        inputs = {name: x * (1 + size * rng.standard_normal(x.shape)) for name, x in self.inputs.items()}
-        return replace(self, inputs=inputs)
 
 
 def _draw(seed, seq_len, head_dim, lengths=None, heads=2):
@@ -66,6 +62,29 @@ def _truth(graph, case):
         return {"out": out} | reference.gradients(graph, case.grad, *inputs, key_mask=case.key_mask)
 
 
+def _shaken_truth(graph, case, rng, size):
+    """The reference with every entry of every result and of every gradient on the way times ``1 + size * noise``.
+
+    How far it moves is how well the values of the graph are determined at all (stochastic arithmetic: Vignes,
+    "A stochastic arithmetic for reliable scientific computation", 1993). Noise in the inputs alone does not show it:
+    a cosine of single numbers is a sign, which they do not move, but which another order of roundings does.
+    """
+
+    def shaken(x):
+        return x * (1 + size * rng.standard_normal(x.shape))
+
+    def unsteady(operation):
+        return replace(
+            operation,
+            meaning=lambda *given: shaken(operation.meaning(*given)),
+            gradient=lambda *given: tuple(map(shaken, operation.gradient(*given))),
+        )
+
+    table = {name: unsteady(operation) for name, operation in OPERATIONS.items()}
+    with mock.patch.object(reference, "OPERATIONS", table):
+        return _truth(graph, case)
+
+
 def _errors(found, expected, real):
     """By name: the largest difference at real positions over the largest magnitude expected, or over 1."""
     errors = {}
@@ -91,6 +110,12 @@ def results():
 def truth():
     """``truth(graph, case)``: output and gradients of the float64 reference."""
     return _truth
+
+
+@pytest.fixture(scope="session")
+def shaken_truth():
+    """``shaken_truth(graph, case, rng, size)``: the same with relative noise of ``size`` after every operation."""
+    return _shaken_truth
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from codegen.contract import order_contractions
 from codegen.dense import evaluate_dense
 from codegen.expr import Contraction, Pointwise, show, topological
 from codegen.lower import lower
+from codegen.torch_steps import softmax_step
 from evolution import SearchSpace, random_graph
 from graphir import EXTENDED_OPERATIONS, AttentionGraph, reference
 
@@ -102,6 +103,15 @@ def test_a_pair_of_products_is_ordered_for_long_sequences():
     assert ("S", "S") not in {node.axes for node in topological(ordered.node)}
     kept = order_contractions(*with_builder("softsign(Q @ K.T) @ V"))
     assert ("S", "S") in {node.axes for node in topological(kept.node)}
+
+
+def test_the_logits_of_a_softmax_stay_the_operand_of_its_logsumexp():
+    # Both summands are products with a common factor once they are ordered; the softmax subtracts a third term.
+    text = "t1 = cosine_similarity(euclidean_distance(V, V), euclidean_distance(K, K)); softmax(t1 + scale(t1)) @ V"
+    ordered = order_contractions(*with_builder(text))
+    nodes = topological(ordered.node)
+    assert any(softmax_step(node) for node in nodes), show(ordered.node)
+    assert all(len(node.factors) <= 2 for node in nodes if isinstance(node, Contraction)), show(ordered.node)
 
 
 def with_builder(text):
