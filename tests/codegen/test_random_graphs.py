@@ -57,7 +57,9 @@ def test_every_mutated_graph_validates_and_compiles(operations, chunk, fresh_see
 
 @pytest.mark.parametrize("part", range(3))
 @pytest.mark.parametrize("operations", ["paper", "extended without exp"])
-def test_a_sample_agrees_with_the_reference(operations, part, fresh_seed, draw, results, truth, shaken_truth, errors):
+def test_a_sample_agrees_with_the_reference(
+    operations, part, fresh_seed, draw, results, truth, shaken_truth, errors
+):
     space = SearchSpace(operations=SETS[operations], min_nodes=1, max_nodes=16)
     rng = Random(f"{fresh_seed}/{part}")
     sensitive = 0
