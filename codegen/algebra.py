@@ -28,6 +28,7 @@ from codegen.expr import (
     Pointwise,
     Use,
     own_labels,
+    summed_axes,
 )
 
 MAX_FACTORS = 6
@@ -42,6 +43,7 @@ class Builder:
     def __init__(self) -> None:
         self._nodes: dict[tuple[Any, ...], Expr] = {}
         self._streams: dict[Expr, int] = {}
+        self._squared: set[Expr] = set()
 
     def input(self, name: str) -> Use:
         """The graph's input ``name``, ``[i, d]``."""
@@ -64,17 +66,11 @@ class Builder:
         flat = tuple((Coefficient(number, scales), use) for (use, scales), number in total.items() if number)
         if len(flat) == 1 and flat[0][0] == ONE and len(flat[0][1].labels) == len(axes):
             return flat[0][1]
-        # What a softmax subtracts stays apart: its logits are to be the same expression as the logsumexp's operand.
-        statistics = tuple(term for term in flat if isinstance(term[1].node, LogSumExp))
-        summands = tuple(term for term in flat if term not in statistics)
-        if axes == SCORES and (found := self._common_factor(summands)):
+        if axes == SCORES and (found := self._common_factor(flat)):
             factor, rest = found
             coefficient, other = self._split_scalar(self.linear(rest, axes))
             # Not flattened: the sum may be one of an ordered tree of pairs.
-            product = self.scaled(coefficient, self.product([factor, other], axes, ()), axes)
-            if not statistics:
-                return product
-            flat = (*flat_terms(ONE, product), *statistics)
+            return self.scaled(coefficient, self.product([factor, other], axes, ()), axes)
         frame = _standard_frame(axes, [use for _, use in sorted(flat, key=lambda term: _by_serial(term[1]))])
         turned = [(coefficient, use.relabelled(frame)) for coefficient, use in flat]
         turned.sort(key=lambda term: _by_serial(term[1]))
@@ -94,9 +90,11 @@ class Builder:
         """A contraction's scalar in front, its factors one level flatter, and its summed axes."""
         coefficient, sums = ONE, list(summed)
         flat: list[Use] = []
-        # A square stays a square: |K x|^2 as x^T (K^T K) x loses digits where K x is small. Squares of S x S
-        # values are flattened all the same, since they may then become linear in S.
-        squares = {f.node for f in factors if f.node.axes.count(AXIS_SEQ) < 2 and factors.count(f) > 1}
+        # A square stays a square: |K x|^2 as x^T (K^T K) x loses digits where K x is small. Only S x S products of
+        # S x D values are taken apart all the same, since they may then become linear in S.
+        self._squared |= {f.node for f in factors if factors.count(f) > 1 and not _is_thin(f.node)}
+        # Rows of an S x D product are scaled where they stand: scaled inside of it, they would be a second product.
+        inner_sum_stays = not summed and AXIS_HEAD in axes
         for index, factor in enumerate(factors):
             scalar, use = self._split_scalar(factor)
             if (coefficient * scalar).moderate:
@@ -105,7 +103,7 @@ class Builder:
                 use = factor
             room = MAX_FACTORS - len(flat) - (len(factors) - index - 1)
             inner, rank = use.node, len(use.node.axes)
-            flattens = factor.node not in squares
+            flattens = factor.node not in self._squared and not (inner_sum_stays and summed_axes(factor.node))
             if flattens and isinstance(inner, Contraction) and _worth_flattening(inner, room):
                 fresh = range(len(axes) + len(sums), len(axes) + len(sums) + len(inner.summed))
                 sums += inner.summed
@@ -255,6 +253,11 @@ def _factors(node: Expr) -> tuple[Use, ...]:
     if isinstance(node, Contraction) and not node.summed and node.axes == SCORES:
         return node.factors
     return ()
+
+
+def _is_thin(node: Expr) -> bool:
+    """Whether an S x S value is a product of S x D values."""
+    return isinstance(node, Contraction) and node.axes == SCORES and AXIS_HEAD in node.summed
 
 
 def _worth_flattening(node: Contraction, room: int) -> bool:

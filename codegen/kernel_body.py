@@ -27,7 +27,7 @@ from codegen.schedule import (
     softmax_statistic,
 )
 from codegen.tile_writer import Block, Line, Load, Scope, Store, Tile, TileWriter
-from codegen.tiles import LOWEST, Part, aligned, masked, shape, spread
+from codegen.tiles import HIGHEST, LOWEST, Part, aligned, masked, shape, spread
 
 
 @dataclass(frozen=True)
@@ -287,8 +287,8 @@ class _KernelWriter(TileWriter):
             f"{maximum} = tl.full({size}, {LOWEST}, tl.float32)",
             f"{weight_sum} = tl.zeros({size}, tl.float32)",
         ]
-        # Without a real position: zero where the value is whole, the lowest number where it is a part.
-        nothing = "0.0" if over == LOOP else LOWEST
+        # Without a real position there are no weights; a part counts nothing then.
+        nothing = HIGHEST if over == LOOP else LOWEST
         return before, f"_logsumexp({maximum}, {weight_sum}, {nothing})"
 
     def add_merged(

@@ -21,6 +21,8 @@ REAL = {OWN: "real_own", OTHER: "real_other", LOOP: "real_loop", AXIS_HEAD: "in_
 """Per instance: the mask of places that are not padding."""
 LOWEST = "-1.0e30"
 """Stands for minus infinity; finite, so that differences stay finite."""
+HIGHEST = "1.0e30"
+"""The logsumexp of nothing where weights are taken from it: they are zero, whatever the logits at padded places."""
 
 
 class Part(NamedTuple):

@@ -11,7 +11,8 @@ import pytest
 from codegen.algebra import Builder
 from codegen.contract import order_contractions
 from codegen.dense import evaluate_dense
-from codegen.expr import Contraction, Pointwise, show, topological
+from codegen.derive import derive
+from codegen.expr import Contraction, Pointwise, is_matrix_product, show, summed_axes, topological
 from codegen.lower import lower
 from codegen.torch_steps import softmax_step
 from evolution import SearchSpace, random_graph
@@ -112,6 +113,30 @@ def test_the_logits_of_a_softmax_stay_the_operand_of_its_logsumexp():
     nodes = topological(ordered.node)
     assert any(softmax_step(node) for node in nodes), show(ordered.node)
     assert all(len(node.factors) <= 2 for node in nodes if isinstance(node, Contraction)), show(ordered.node)
+
+
+@pytest.mark.parametrize("value", ["(Q @ (K.T @ V))", "(softsign(Q @ K.T) @ softsign(K @ V.T))"])
+def test_what_is_squared_is_not_taken_apart(value):
+    # |Q W| through W W^T would lose the digits of rows that are small against Q and W.
+    ordered = order_contractions(*with_builder(f"cosine_similarity({value}, {value}) @ V"))
+    squared = [
+        node.factors[0].node
+        for node in topological(ordered.node)
+        if isinstance(node, Contraction) and len(node.factors) == 2 and node.factors[0] == node.factors[1]
+    ]
+    assert len(squared) == 1, show(ordered.node)
+    assert summed_axes(squared[0]), show(ordered.node)
+
+
+def test_rows_of_a_product_are_scaled_behind_it():
+    # The gradient of a unit row is a difference of two multiples of one product: scaled inside, it would be two
+    # products with roundings of their own, whose difference is small.
+    root, builder = with_builder("cosine_similarity(softsign(Q @ K.T) @ V, K) @ V")
+    gradients = derive(order_contractions(root, builder), builder)
+    nodes = topological(order_contractions(gradients["V"], builder).node)
+    assert (
+        sum(is_matrix_product(node) for node in nodes) == 7
+    )  # Q K^T, P V, (P V)^T G, K of that, V^T K, G of that, P^T dY
 
 
 def with_builder(text):
