@@ -297,7 +297,8 @@ def _kernel(key: tuple[int, bool, int], computes: list[Expr], decision: _Decisio
         ]
         needed = _row_results_before(before, set(passes), decision)
         statistic = online_statistic(node)
-        if statistic in passes and not (needed - {statistic}):
+        # Whatever else it needs must be known before that loop begins.
+        if statistic in passes and all(passes[n] < passes[statistic] for n in needed - {statistic}):
             passes[node], merged[node] = passes[statistic], statistic
             continue
         passes[node] = 1 + max((passes[result] for result in needed), default=-1)
