@@ -23,6 +23,7 @@ from codegen.expr import (
     Use,
     children,
     summed_axes,
+    topological,
 )
 
 
@@ -166,6 +167,7 @@ class _Decision:
     given: frozenset[Expr]
     awaited: dict[Expr, None] = field(default_factory=dict)
     stored: set[Expr] = field(default_factory=set)
+    demanded: set[Read] = field(default_factory=set)
 
     def is_leaf(self, node: Expr) -> bool:
         return node in self.given or node in self.awaited
@@ -173,8 +175,9 @@ class _Decision:
     def demand(self, read: Read) -> None:
         """Make sure that a value can be had at the instances where it is read."""
         node = read.node
-        if node in self.given:
+        if node in self.given or read in self.demanded:
             return
+        self.demanded.add(read)
         at_home = read.binding == own_binding(node) and seq_rank(node) < 2
         if reduces_seq(node) or (not at_home and seq_rank(node) == 1 and not is_cheap(node)):
             # A sum over S is computed once. A row value that a loop reads is prepared by an earlier kernel.
@@ -338,7 +341,7 @@ def online_statistic(node: Expr) -> LogSumExp | None:
             others.append(use.node)
         else:
             found.append(statistic)
-    if len(found) != 1 or any(_depends_on(other, found[0]) for other in others):
+    if len(found) != 1 or any(found[0] in topological(other) for other in others):
         return None
     return found[0]
 
@@ -364,7 +367,3 @@ def softmax_statistic(use: Use, own: int) -> LogSumExp | None:
                     if use.labels[axis] == own and term.node.summed == AXIS_SEQ:
                         return term.node
     return None
-
-
-def _depends_on(node: Expr, target: Expr) -> bool:
-    return node is target or any(_depends_on(use.node, target) for use in children(node))

@@ -119,6 +119,13 @@ def test_no_square_of_s_is_stored_where_none_is_multiplied_with_another():
         assert bool(squares) == multiplies_squares, graph.equation()
 
 
+def test_values_that_are_read_twice_at_every_step_are_scheduled_in_no_time():
+    # 2^18 ways lead from the last value to the first one.
+    steps = "".join(f"t{n + 1} = softsign(t{n} + t{n}.T); " for n in range(18))
+    text = f"t0 = softsign(Q @ K.T); {steps}mul(softmax(Q @ V.T), t18) @ V"
+    assert triton_program(AttentionGraph.from_expression(text))
+
+
 def broken(schedule, kernel=-1, **changes):
     kernels = list(schedule.kernels)
     kernels[kernel] = replace(kernels[kernel], **changes)
