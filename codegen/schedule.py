@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from codegen.algebra import flat_terms
 from codegen.expr import (
     AXIS_SEQ,
     MINUS,
+    ONE,
     Contraction,
     Expr,
     Input,
@@ -327,8 +329,8 @@ def _row_results_before(nodes: list[Expr], results: set[Expr], decision: _Decisi
 def online_statistic(node: Expr) -> LogSumExp | None:
     """The logsumexp whose loop ``node`` may join.
 
-    The one predicate of online merging: a contraction over j with exactly one factor ``exp(x - L)``, L reduced over
-    the same j, and no other factor that depends on L. The running sum is then repaired by one factor a row.
+    The one predicate of online merging: a contraction over j with exactly one factor ``exp(x - L)``, L taken of the
+    same x over j, and no other factor that depends on L. The running sum is then repaired by one factor a row.
     """
     if not isinstance(node, Contraction) or not reduces_seq(node) or seq_rank(node) != 1:
         return None
@@ -358,12 +360,13 @@ def product_factors(node: Contraction) -> list[Use]:
 
 
 def softmax_statistic(use: Use, own: int) -> LogSumExp | None:
-    """L where ``use`` is ``exp(x - L)`` with L at the own row, reduced over the other index."""
+    """L where ``use`` is ``exp(x - L)`` with L at the own row, taken of the same x over the other index."""
     match use.node:
-        case Pointwise(function="exp", operand=Use(node=Linear(terms=terms), labels=labels)):
+        case Pointwise(function="exp", operand=Use(node=Linear(axes=(_, _), terms=terms), labels=labels)):
             for coefficient, term in terms:
-                if isinstance(term.node, LogSumExp) and coefficient == MINUS and len(use.labels) == 2:
-                    (axis,) = (labels.index(label) for label in term.labels)
-                    if use.labels[axis] == own and term.node.summed == AXIS_SEQ:
+                if isinstance(term.node, LogSumExp) and coefficient == MINUS and term.node.summed == AXIS_SEQ:
+                    (row,) = term.labels
+                    x = flat_terms(ONE, term.node.operand.relabelled((row, 1 - row)))
+                    if use.labels[labels[row]] == own and set(x) == {t for t in terms if t[1] is not term}:
                         return term.node
     return None

@@ -73,6 +73,8 @@ LOOPS = {
     "softmax(softmax(Q @ K.T)) @ V": 2,
     "t = softmax(Q @ K.T); mul(softmax(t), softsign(t)) @ V": 2,
     "softmax(softmax(softmax(Q @ K.T))) @ V": 3,
+    # The terms of the scores have a factor in common only after products are put in order.
+    "w = softsign(Q @ V.T); softmax(mul(w, Q @ K.T) + mul(w, V @ K.T)) @ V": 1,
     # Both statistics are found in one loop, and neither can wait for the other.
     "mul(softmax(Q @ K.T), softmax(Q @ V.T)) @ V": 2,
     # The other factor depends on the statistic itself.
