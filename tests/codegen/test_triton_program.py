@@ -10,7 +10,7 @@ from codegen import compile_attention
 from codegen.expr import AXIS_SEQ
 from codegen.pointwise import FUNCTIONS
 from codegen.schedule import ScheduleError
-from codegen.spec import check_schedule
+from codegen.spec import check_schedule, check_schedules
 from codegen.triton_attention import triton_program
 from codegen.triton_functions import TRITON_FUNCTIONS
 from evolution import SearchSpace, random_graph
@@ -138,6 +138,10 @@ def faulty_schedules():
     column = triton_program(AttentionGraph.from_expression("softmax((Q @ K.T).T).T @ V")).forward_schedule
     plain = triton_program(presets.get("bert/1"))
     (kernel,) = plain.forward_schedule.kernels
+    twice = triton_program(AttentionGraph.from_expression("softmax(softmax(Q @ K.T)) @ V")).forward_schedule
+    (rows,) = twice.kernels
+    squares = triton_program(AttentionGraph.from_expression(CLASSES[-1])).forward_schedule
+    pairs = next(n for n, kernel in enumerate(squares.kernels) if kernel.paired)
     statistic = next(iter(kernel.passes))
     split = forward if len(forward.kernels) > 1 else column
     return {
@@ -149,6 +153,19 @@ def faulty_schedules():
         "a value written twice": (replace(split, kernels=(*split.kernels, split.kernels[0])), True),
         "a result that is not written": (broken(plain.forward_schedule, stores=frozenset({statistic})), True),
         "a loop that must not be shared": (broken(plain.forward_schedule, merged={}), True),
+        "a sum that joins a loop and runs in another": (
+            broken(plain.forward_schedule, passes=dict(zip(kernel.computes, (1, 0), strict=True))),
+            True,
+        ),
+        "a loop that shares what it has not found yet": (
+            broken(twice, passes=dict.fromkeys(rows.passes, 0)),
+            True,
+        ),
+        "a list of what is stored that is not kept": (
+            replace(plain.forward_schedule, stored=frozenset({statistic})),
+            True,
+        ),
+        "pairs of blocks that belong to no program": (broken(squares, pairs, paired=False), True),
         "a sum without a loop": (broken(plain.forward_schedule, passes={statistic: 0}), True),
         "a value computed before what it needs": (
             broken(plain.forward_schedule, computes=kernel.computes[::-1]),
@@ -175,6 +192,17 @@ def test_the_checker_refuses_a_broken_schedule_and_no_other(fault):
             check_schedule(schedule)
     else:
         check_schedule(schedule)
+
+
+def test_the_checker_refuses_a_backward_that_is_given_what_the_forward_does_not_store():
+    program = triton_program(presets.get("bert/1"))
+    forward, backward = program.forward_schedule, program.backward_schedule
+    check_schedules(forward, backward)
+    out = forward.roots["out"].node
+    forgetful = replace(broken(forward, stores=frozenset({out})), stored=frozenset({out}))
+    check_schedule(forgetful)
+    with pytest.raises(ScheduleError, match="the forward does not store"):
+        check_schedules(forgetful, backward)
 
 
 def test_every_pointwise_function_is_written_in_triton():
