@@ -64,6 +64,28 @@ def test_lengths_and_head_dimensions_need_not_fit_the_tiles(name, tokens, head_d
     assert max(errors) <= 1e-4, f"OPNAS_TEST_SEED={fresh_seed}"
 
 
+PARTIAL_SUMS = {
+    "softmax over S": "Q @ (softmax(K.T) @ V)",
+    "distances of columns": "Q @ euclidean_distance(K.T, V.T)",
+    "cosines of columns": "Q @ cosine_similarity(K.T, V.T)",
+    "a count of tokens": "rms_norm(softsign(K).T).T",
+    "nothing is zero at padded rows": "Q @ (sigmoid(K).T @ sigmoid(V))",
+}
+
+
+@pytest.mark.parametrize("programs", [1, 12])
+@pytest.mark.parametrize("name", PARTIAL_SUMS)
+def test_a_program_may_add_up_several_blocks(name, programs, fresh_seed, monkeypatch):
+    graph = AttentionGraph.from_expression(PARTIAL_SUMS[name])
+    attention = compile_attention(graph, backend="triton")
+    module = attention.function.__globals__
+    monkeypatch.setitem(module, "PROGRAMS", programs)
+    # Six sequences, of five blocks and a part: in one chunk, or in two of three blocks.
+    assert module["_chunk"](90, 6, 16) == {1: 96, 12: 48}[programs]
+    assert any(kernel.kernel.chunked for kernel in triton_program(graph).forward.kernels)
+    assert max(largest_errors(graph, attention, fresh_seed, tokens=90)) <= 1e-4
+
+
 @pytest.mark.parametrize("name", ["bert/1", "autobert-zero/4", "linear-cosine-attention"])
 def test_kernels_are_right_in_float16(name, fresh_seed):
     graph = presets.get(name)
