@@ -107,8 +107,8 @@ def _check_same_kernel(node: Expr, read: Read, kernel: Kernel, before: tuple[Exp
         raise ScheduleError(f"{where} reads value {read.node.serial} at another instance than it computes it")
     if node not in kernel.passes or read.node not in kernel.passes:
         return
-    joins = kernel.merged.get(node) is read.node
-    if kernel.passes[node] - kernel.passes[read.node] < (0 if joins else 1):
+    later = kernel.passes[node] - kernel.passes[read.node]
+    if later < 0 or (later == 0) != (kernel.merged.get(node) is read.node):
         raise ScheduleError(f"{where} reads value {read.node.serial} inside of the loop that computes it")
 
 

@@ -176,7 +176,7 @@ def faulty_schedules():
         "a result that is not written": (broken(plain.forward_schedule, stores=frozenset({statistic})), True),
         "a loop that must not be shared": (broken(plain.forward_schedule, merged={}), True),
         "a sum that joins a loop and runs in another": (
-            broken(plain.forward_schedule, passes=dict(zip(kernel.computes, (1, 0), strict=True))),
+            broken(plain.forward_schedule, passes=dict(zip(kernel.computes, (0, 1), strict=True))),
             True,
         ),
         "a loop that shares what it has not found yet": (
