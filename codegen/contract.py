@@ -10,6 +10,7 @@ from functools import cache
 
 from codegen.algebra import Builder
 from codegen.expr import (
+    ONE,
     Axes,
     Contraction,
     Distance,
@@ -40,7 +41,10 @@ def order_contractions(root: Use, builder: Builder) -> Use:
             case Pointwise(axes=axes, function=function, operand=operand):
                 done[node] = builder.pointwise(function, rewritten(operand), axes)
             case Linear(axes=axes, terms=terms):
-                done[node] = builder.linear([(c, rewritten(use)) for c, use in terms], axes)
+                # A softmax is exp(x - L): x stays the value that L is of, whatever its terms become.
+                x = [(c, rewritten(use)) for c, use in terms if not isinstance(use.node, LogSumExp)]
+                statistics = [(c, rewritten(use)) for c, use in terms if isinstance(use.node, LogSumExp)]
+                done[node] = builder.linear([(ONE, builder.linear(x, axes)), *statistics], axes)
             case Contraction(axes=axes, factors=factors, summed=summed) if factors:
                 # Long products were not flattened whole. Now that their parts are pairs, there is room again.
                 coefficient, flat, sums = builder.flattened([rewritten(f) for f in factors], axes, summed)

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from codegen.algebra import flat_terms
 from codegen.expr import (
     AXIS_SEQ,
     MINUS,
+    ONE,
     Contraction,
     Expr,
     Input,
@@ -23,6 +25,7 @@ from codegen.expr import (
     Use,
     children,
     summed_axes,
+    topological,
 )
 
 
@@ -166,6 +169,7 @@ class _Decision:
     given: frozenset[Expr]
     awaited: dict[Expr, None] = field(default_factory=dict)
     stored: set[Expr] = field(default_factory=set)
+    demanded: set[Read] = field(default_factory=set)
 
     def is_leaf(self, node: Expr) -> bool:
         return node in self.given or node in self.awaited
@@ -173,8 +177,9 @@ class _Decision:
     def demand(self, read: Read) -> None:
         """Make sure that a value can be had at the instances where it is read."""
         node = read.node
-        if node in self.given:
+        if node in self.given or read in self.demanded:
             return
+        self.demanded.add(read)
         at_home = read.binding == own_binding(node) and seq_rank(node) < 2
         if reduces_seq(node) or (not at_home and seq_rank(node) == 1 and not is_cheap(node)):
             # A sum over S is computed once. A row value that a loop reads is prepared by an earlier kernel.
@@ -297,7 +302,8 @@ def _kernel(key: tuple[int, bool, int], computes: list[Expr], decision: _Decisio
         ]
         needed = _row_results_before(before, set(passes), decision)
         statistic = online_statistic(node)
-        if statistic in passes and not (needed - {statistic}):
+        # Whatever else it needs must be known before that loop begins.
+        if statistic in passes and all(passes[n] < passes[statistic] for n in needed - {statistic}):
             passes[node], merged[node] = passes[statistic], statistic
             continue
         passes[node] = 1 + max((passes[result] for result in needed), default=-1)
@@ -323,8 +329,8 @@ def _row_results_before(nodes: list[Expr], results: set[Expr], decision: _Decisi
 def online_statistic(node: Expr) -> LogSumExp | None:
     """The logsumexp whose loop ``node`` may join.
 
-    The one predicate of online merging: a contraction over j with exactly one factor ``exp(x - L)``, L reduced over
-    the same j, and no other factor that depends on L. The running sum is then repaired by one factor a row.
+    The one predicate of online merging: a contraction over j with exactly one factor ``exp(x - L)``, L taken of the
+    same x over j, and no other factor that depends on L. The running sum is then repaired by one factor a row.
     """
     if not isinstance(node, Contraction) or not reduces_seq(node) or seq_rank(node) != 1:
         return None
@@ -337,7 +343,7 @@ def online_statistic(node: Expr) -> LogSumExp | None:
             others.append(use.node)
         else:
             found.append(statistic)
-    if len(found) != 1 or any(_depends_on(other, found[0]) for other in others):
+    if len(found) != 1 or any(found[0] in topological(other) for other in others):
         return None
     return found[0]
 
@@ -354,16 +360,13 @@ def product_factors(node: Contraction) -> list[Use]:
 
 
 def softmax_statistic(use: Use, own: int) -> LogSumExp | None:
-    """L where ``use`` is ``exp(x - L)`` with L at the own row, reduced over the other index."""
+    """L where ``use`` is ``exp(x - L)`` with L at the own row, taken of the same x over the other index."""
     match use.node:
-        case Pointwise(function="exp", operand=Use(node=Linear(terms=terms), labels=labels)):
+        case Pointwise(function="exp", operand=Use(node=Linear(axes=(_, _), terms=terms), labels=labels)):
             for coefficient, term in terms:
-                if isinstance(term.node, LogSumExp) and coefficient == MINUS and len(use.labels) == 2:
-                    (axis,) = (labels.index(label) for label in term.labels)
-                    if use.labels[axis] == own and term.node.summed == AXIS_SEQ:
+                if isinstance(term.node, LogSumExp) and coefficient == MINUS and term.node.summed == AXIS_SEQ:
+                    (row,) = term.labels
+                    x = flat_terms(ONE, term.node.operand.relabelled((row, 1 - row)))
+                    if use.labels[labels[row]] == own and set(x) == {t for t in terms if t[1] is not term}:
                         return term.node
     return None
-
-
-def _depends_on(node: Expr, target: Expr) -> bool:
-    return node is target or any(_depends_on(use.node, target) for use in children(node))

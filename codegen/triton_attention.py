@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from codegen.algebra import Builder
@@ -25,7 +25,7 @@ from codegen.launch import tile_table
 from codegen.lower import KERNEL_RULES, lower
 from codegen.rendering import render
 from codegen.schedule import Schedule, leaf_reads, make_schedule, own_binding, reduces_seq
-from codegen.spec import check_schedule
+from codegen.spec import check_schedules
 from graphir import AttentionGraph
 
 _OPERATOR = "OPERATOR_NAME"
@@ -192,9 +192,9 @@ def triton_program(graph: AttentionGraph) -> TritonProgram:
     given = [*inputs, builder.input(GRADIENT).node]
     backward = make_schedule(gradients, [*given, *sums], split_roles=True)
     residuals = _read_from(backward, set(sums))
+    backward = replace(backward, given=frozenset([*given, *residuals]))
     forward = make_schedule({"out": root}, inputs, keep=residuals)
-    check_schedule(forward)
-    check_schedule(backward)
+    check_schedules(forward, backward)
     names = name_values(forward, backward)
     narrow = narrow_values(forward, backward)
     return TritonProgram(

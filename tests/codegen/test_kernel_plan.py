@@ -12,6 +12,7 @@ from codegen import DEVICES, compile_attention, plan_kernels, triton_program
 from codegen.expr import SCORES
 from graphir import AttentionGraph, presets
 from tests.codegen.corpus import corpus, random_thousand
+from tests.codegen.kernels import largest_errors
 
 CHUNKS = 8
 ALL = [entry.graph for entry in corpus()] + list(random_thousand())
@@ -65,6 +66,30 @@ def test_linear_attentions_have_no_square_not_even_on_chip():
             assert plan.flops(8192, 64, direction=direction) < 2.01 * plan.flops(
                 4096, 64, direction=direction
             )
+
+
+LOOPS = {
+    "softmax(Q @ K.T) @ V": 1,
+    "softmax(softmax(Q @ K.T)) @ V": 2,
+    "t = softmax(Q @ K.T); mul(softmax(t), softsign(t)) @ V": 2,
+    "softmax(softmax(softmax(Q @ K.T))) @ V": 3,
+    # The terms of the scores have a factor in common only after products are put in order.
+    "w = softsign(Q @ V.T); softmax(mul(w, Q @ K.T) + mul(w, V @ K.T)) @ V": 1,
+    # Both statistics are found in one loop, and neither can wait for the other.
+    "mul(softmax(Q @ K.T), softmax(Q @ V.T)) @ V": 2,
+    # The other factor depends on the statistic itself.
+    "t = softmax(Q @ K.T); mul(t, softsign(t)) @ V": 2,
+}
+
+
+@pytest.mark.parametrize("text", LOOPS)
+def test_a_product_joins_the_loop_of_its_softmax_when_all_else_is_known_before_it(text, fresh_seed):
+    graph = AttentionGraph.from_expression(text)
+    attention = compile_attention(graph, backend="triton")
+    (kernel,) = attention.plan.of("forward")
+    assert kernel.loops == (True,) * LOOPS[text]
+    # A few hundred roundings of float32.
+    assert max(largest_errors(graph, attention, fresh_seed)) <= 1e-4
 
 
 class Allocations(TorchDispatchMode):

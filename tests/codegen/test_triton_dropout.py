@@ -14,6 +14,8 @@ TEXTS = {
     "nonlinear": "relu(softmax(scale(Q @ K.T))) @ V",
     "column softmax": "softmax(scale(Q @ K.T).T).T @ V",
     "softmax over S of a D x S value": "Q @ (softmax(K.T) @ V)",
+    "one softmax written twice": "softmax(scale(Q) @ K.T) @ softmax(scale(K @ Q.T).T) @ V",
+    "two softmaxes": "softmax(scale(Q @ K.T)) @ softmax(Q @ K.T) @ V",
 }
 
 
@@ -55,6 +57,21 @@ def test_rows_columns_heads_and_softmaxes_have_masks_of_their_own():
     both = compile_attention(two, backend="triton")(q, q, eye, dropout_p=0.5) * SIZE
     # Each of two equal weights is kept or not: sums of 0, 2 and 4, the middle one from disagreeing masks.
     assert set(both.round().unique().tolist()) == {0.0, 2.0, 4.0}
+
+
+def test_equal_softmaxes_share_one_mask_and_different_ones_do_not(fresh_seed):
+    # The first softmax of a graph draws the same field in every graph.
+    q, k, eye = draw(fresh_seed)
+
+    def dropped(name):
+        torch.manual_seed(fresh_seed)
+        return attention_of(name)(q, k, eye, dropout_p=0.5)
+
+    weights = dropped("row softmax")
+    other = torch.where(weights != 0, 2 * torch.softmax(q @ k.mT, -1), 0.0)
+    # Products of float32, of 24 terms.
+    torch.testing.assert_close(dropped("one softmax written twice"), weights @ weights, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(dropped("two softmaxes"), weights @ other, rtol=1e-2)
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -75,6 +75,35 @@ def test_a_softmax_of_huge_scores_is_right(fresh_seed):
     check(GRAPHS["plain"], [q, k, v / 60], mask_of(21, 21, 13), 1e-2)
 
 
+WAITING = {
+    "read by a function": ("Q @ softsign(K.T @ V)", False),
+    "read by a function and a product": ("t = K.T @ V; Q @ softsign(t) + Q @ t", False),
+    "subtracted from another": ("Q @ relu(sub(K.T @ V, V.T @ K))", False),
+    "read by a product alone": ("Q @ (K.T @ V)", True),
+}
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_a_sum_over_s_is_kept_in_16_bits_where_products_alone_read_it(name):
+    text, is_narrow = WAITING[name]
+    plan = compile_attention(AttentionGraph.from_expression(text), backend="triton").plan
+    states = [x for kernel in plan.of("forward") for x in kernel.writes if x.axes == ("D", "D")]
+    assert states
+    assert all(state.narrow == is_narrow for state in states)
+
+
+def test_a_sum_over_s_that_a_function_reads_may_leave_the_range_of_float16(fresh_seed):
+    # 101 products of 30 * 30 make 90,900: infinite in float16, and softsign of that would be NaN.
+    q, _, _ = draw(fresh_seed, tokens=101)
+    full = np.full_like(q, 30.0)
+    graph = AttentionGraph.from_expression(WAITING["read by a function"][0])
+    found = run(graph, q, full, full, mask_of(101, 101, 101), torch.float16)
+    expected = reference.evaluate(graph, q, full, full)
+    assert np.isfinite(found[0]).all()
+    # Eight products of rounded operands.
+    assert np.abs(found[0] - expected).max() <= 16 * 2**-11 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("name", GRAPHS)
 def test_all_equal_rows(name):
     inputs = [np.ones((2, 2, 21, 8)) for _ in range(3)]

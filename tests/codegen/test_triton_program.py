@@ -10,7 +10,7 @@ from codegen import compile_attention
 from codegen.expr import AXIS_SEQ
 from codegen.pointwise import FUNCTIONS
 from codegen.schedule import ScheduleError
-from codegen.spec import check_schedule
+from codegen.spec import check_schedule, check_schedules
 from codegen.triton_attention import triton_program
 from codegen.triton_functions import TRITON_FUNCTIONS
 from evolution import SearchSpace, random_graph
@@ -62,6 +62,28 @@ def test_lengths_and_head_dimensions_need_not_fit_the_tiles(name, tokens, head_d
     attention = compile_attention(graph, backend="triton")
     errors = largest_errors(graph, attention, fresh_seed, tokens=tokens, head_dim=head_dim)
     assert max(errors) <= 1e-4, f"OPNAS_TEST_SEED={fresh_seed}"
+
+
+PARTIAL_SUMS = {
+    "softmax over S": "Q @ (softmax(K.T) @ V)",
+    "distances of columns": "Q @ euclidean_distance(K.T, V.T)",
+    "cosines of columns": "Q @ cosine_similarity(K.T, V.T)",
+    "a count of tokens": "rms_norm(softsign(K).T).T",
+    "nothing is zero at padded rows": "Q @ (sigmoid(K).T @ sigmoid(V))",
+}
+
+
+@pytest.mark.parametrize("programs", [1, 12])
+@pytest.mark.parametrize("name", PARTIAL_SUMS)
+def test_a_program_may_add_up_several_blocks(name, programs, fresh_seed, monkeypatch):
+    graph = AttentionGraph.from_expression(PARTIAL_SUMS[name])
+    attention = compile_attention(graph, backend="triton")
+    module = attention.function.__globals__
+    monkeypatch.setitem(module, "PROGRAMS", programs)
+    # Six sequences, of five blocks and a part: in one chunk, or in two of three blocks.
+    assert module["_chunk"](90, 6, 16) == {1: 96, 12: 48}[programs]
+    assert any(kernel.kernel.chunked for kernel in triton_program(graph).forward.kernels)
+    assert max(largest_errors(graph, attention, fresh_seed, tokens=90)) <= 1e-4
 
 
 @pytest.mark.parametrize("name", ["bert/1", "autobert-zero/4", "linear-cosine-attention"])
@@ -119,6 +141,13 @@ def test_no_square_of_s_is_stored_where_none_is_multiplied_with_another():
         assert bool(squares) == multiplies_squares, graph.equation()
 
 
+def test_values_that_are_read_twice_at_every_step_are_scheduled_in_no_time():
+    # 2^18 ways lead from the last value to the first one.
+    steps = "".join(f"t{n + 1} = softsign(t{n} + t{n}.T); " for n in range(18))
+    text = f"t0 = softsign(Q @ K.T); {steps}mul(softmax(Q @ V.T), t18) @ V"
+    assert triton_program(AttentionGraph.from_expression(text))
+
+
 def broken(schedule, kernel=-1, **changes):
     kernels = list(schedule.kernels)
     kernels[kernel] = replace(kernels[kernel], **changes)
@@ -131,6 +160,10 @@ def faulty_schedules():
     column = triton_program(AttentionGraph.from_expression("softmax((Q @ K.T).T).T @ V")).forward_schedule
     plain = triton_program(presets.get("bert/1"))
     (kernel,) = plain.forward_schedule.kernels
+    twice = triton_program(AttentionGraph.from_expression("softmax(softmax(Q @ K.T)) @ V")).forward_schedule
+    (rows,) = twice.kernels
+    squares = triton_program(AttentionGraph.from_expression(CLASSES[-1])).forward_schedule
+    pairs = next(n for n, kernel in enumerate(squares.kernels) if kernel.paired)
     statistic = next(iter(kernel.passes))
     split = forward if len(forward.kernels) > 1 else column
     return {
@@ -142,6 +175,19 @@ def faulty_schedules():
         "a value written twice": (replace(split, kernels=(*split.kernels, split.kernels[0])), True),
         "a result that is not written": (broken(plain.forward_schedule, stores=frozenset({statistic})), True),
         "a loop that must not be shared": (broken(plain.forward_schedule, merged={}), True),
+        "a sum that joins a loop and runs in another": (
+            broken(plain.forward_schedule, passes=dict(zip(kernel.computes, (0, 1), strict=True))),
+            True,
+        ),
+        "a loop that shares what it has not found yet": (
+            broken(twice, passes=dict.fromkeys(rows.passes, 0)),
+            True,
+        ),
+        "a list of what is stored that is not kept": (
+            replace(plain.forward_schedule, stored=frozenset({statistic})),
+            True,
+        ),
+        "pairs of blocks that belong to no program": (broken(squares, pairs, paired=False), True),
         "a sum without a loop": (broken(plain.forward_schedule, passes={statistic: 0}), True),
         "a value computed before what it needs": (
             broken(plain.forward_schedule, computes=kernel.computes[::-1]),
@@ -168,6 +214,17 @@ def test_the_checker_refuses_a_broken_schedule_and_no_other(fault):
             check_schedule(schedule)
     else:
         check_schedule(schedule)
+
+
+def test_the_checker_refuses_a_backward_that_is_given_what_the_forward_does_not_store():
+    program = triton_program(presets.get("bert/1"))
+    forward, backward = program.forward_schedule, program.backward_schedule
+    check_schedules(forward, backward)
+    out = forward.roots["out"].node
+    forgetful = replace(broken(forward, stores=frozenset({out})), stored=frozenset({out}))
+    check_schedule(forgetful)
+    with pytest.raises(ScheduleError, match="the forward does not store"):
+        check_schedules(forgetful, backward)
 
 
 def test_every_pointwise_function_is_written_in_triton():

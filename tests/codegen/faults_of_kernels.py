@@ -1,0 +1,226 @@
+"""Faults of the text of kernels, of their launch, and of the functions that they call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from codegen import algebra, emit_triton, kernel_body, tile_writer, tiles
+from codegen.pointwise import FUNCTIONS
+from codegen.triton_functions import TRITON_FUNCTIONS
+from tests.codegen.faults import (
+    COLUMN,
+    EUCLID,
+    EUCLID_OF_NEAR_ROWS,
+    EUCLID_OF_ONE,
+    EUCLID_OVER_TOKENS,
+    LINEAR,
+    MIXED_STATE,
+    NONLINEAR_STATE,
+    ONE_SOFTMAX_TWICE,
+    PLAIN,
+    SIGNED_SCORES,
+    SQUARES,
+    STATE,
+    TWO_SOFTMAXES,
+    UNMASKED_STATE,
+    edited,
+    entry,
+    fault,
+    generated,
+)
+from tests.codegen.jury import DROPOUT, KERNELS, PLAN
+
+Builder = algebra.Builder
+Tiles = tile_writer.TileWriter
+Kernels = kernel_body._KernelWriter
+
+KERNEL_TEXT = {
+    "a sum that a function reads waits in 16 bits": fault(
+        edited(emit_triton.narrow_values, " and not waits", ""), PLAN, NONLINEAR_STATE
+    ),
+    "a sum that products alone read waits in 32 bits": fault(
+        edited(emit_triton.narrow_values, " and node in elsewhere", ""), PLAN, LINEAR
+    ),
+    "the parts of a sum over all tokens are not added up": fault(
+        edited(emit_triton._stored, '"{x}.sum(2)"', '"{x}[:, :, 0]"'), KERNELS, STATE
+    ),
+    "the parts of a logsumexp are added up like a sum": fault(
+        edited(emit_triton._stored, '"_add_logsumexp({x})"', '"{x}.sum(2)"'), KERNELS, STATE
+    ),
+    "the parts of a logsumexp lose what adds to their maxima": fault(
+        generated("* LOG2E + rests)", "* LOG2E)"), KERNELS, STATE
+    ),
+    "a part of a logsumexp counts though it has no real token": fault(
+        edited(Kernels.add_exponentials, '"0.0" if over == LOOP else LOWEST', '"0.0"'), KERNELS, STATE
+    ),
+    "the root of a distance is taken of each part": fault(
+        edited(Kernels.add_up, 'f"tl.sqrt({total})" if over == LOOP else total', 'f"tl.sqrt({total})"'),
+        KERNELS,
+        EUCLID_OVER_TOKENS,
+    ),
+    "the parts of all blocks are written to one place": fault(
+        edited(emit_triton._kernel_text, '"(batch_head * blocks + block)" if', '"batch_head" if'),
+        KERNELS,
+        STATE,
+    ),
+    "a chunk begins one block late": fault(
+        edited(Kernels.chunk, "range(first, ", "range(first + BLOCK_OWN, "), KERNELS, STATE
+    ),
+    "a chunk is added up anew from each of its blocks": fault(
+        edited(Kernels.chunk, "outer.lines += before", "self.top.lines[:0] = before"),
+        KERNELS,
+        STATE,
+    ),
+    "a chunk is as long as its first block": fault(
+        edited(Kernels.chunk, "first + chunk, tokens), BLOCK_OWN", "first + chunk, tokens), chunk"),
+        KERNELS,
+        STATE,
+    ),
+    "a sum of weights is not repaired when the maximum grows": fault(
+        edited(Kernels.add_exponentials, "{weight_sum} * {repair} +", "{weight_sum} +"), KERNELS, PLAIN
+    ),
+    "a merged sum is not repaired when the maximum grows": fault(
+        edited(Kernels.add_merged, "{total} * {spread(running.repair, 0, len(target))}", "{total}"),
+        KERNELS,
+        PLAIN,
+    ),
+    "a merged sum is repaired by the factor of another softmax": fault(
+        edited(Kernels.add_merged, "= self.running[statistic]", "= next(iter(self.running.values()))"),
+        KERNELS,
+        TWO_SOFTMAXES,
+    ),
+    "a merged softmax leaves out its other factors, dropout among them": fault(
+        edited(Kernels.add_merged, 'weights += f"', '_ = f"'), DROPOUT, PLAIN
+    ),
+    "the backward forgets the rest of a logsumexp": fault(
+        generated("* LOG2E - rest  #", "* LOG2E  #"), KERNELS, PLAIN
+    ),
+    "dropout draws for a tile as it is held, not as its value stands": fault(
+        edited(Tiles.keep, "for axis in range(len(node.axes))", "for axis in target"), DROPOUT, PLAIN
+    ),
+    "heads share a dropout mask in the backward of K and V": fault(
+        generated("batch_head, loop[None, :], own[:, None]", "0 * batch_head, loop[None, :], own[:, None]"),
+        DROPOUT,
+        PLAIN,
+    ),
+    "equal softmaxes have masks of their own": fault(
+        edited(
+            Builder.keep,
+            "self._streams.setdefault(weights.node, len",
+            "self._streams.setdefault(object(), len",
+        ),
+        DROPOUT,
+        ONE_SOFTMAX_TWICE,
+    ),
+    "different softmaxes share one mask": fault(
+        edited(Builder.keep, "len(self._streams)", "0"), DROPOUT, TWO_SOFTMAXES
+    ),
+    "a loop reads its operands at the own block": fault(
+        edited(Tiles.label_instances, "LOOP if binding else OWN", "OWN"), KERNELS, PLAIN
+    ),
+    "a tile of one loop is taken for known in the next": fault(
+        edited(Tiles.remember, "tile.home.tiles", "self.top.tiles"), KERNELS, TWO_SOFTMAXES
+    ),
+    "a loop stops before its last tile": fault(
+        edited(Kernels.loop, "range(0, tokens,", "range(0, tokens - BLOCK_LOOP,"), KERNELS, PLAIN
+    ),
+    "a product of matrices forgets what earlier tiles gave": fault(
+        edited(tiles.contract, 'f", {total}" if total else ""', '""'), KERNELS, PLAIN
+    ),
+    "a transposed tile is read as it stands": fault(
+        edited(tiles.aligned, 'f"tl.trans({part.source})"', "part.source"), KERNELS, COLUMN
+    ),
+    "a second load of a D x D value stands as the first one": fault(
+        edited(Tiles.turned, "transposed=True", "transposed=False"), KERNELS, STATE
+    ),
+    "a difference is written as a sum": fault(
+        edited(Tiles.combination, 'sign = "-" if', 'sign = "+" if'), KERNELS, "sub(Q, K)"
+    ),
+    "scalars of a sum are lost in kernels": fault(
+        edited(tiles.scalar, '" * ".join(factors)', '""'), KERNELS, SIGNED_SCORES
+    ),
+    "masks mask nothing": fault(
+        edited(tiles.masked, 'f"tl.where({mask}, {part.source}, {value})"', "part.source"),
+        KERNELS,
+        UNMASKED_STATE,
+    ),
+    "the key mask is not read": fault(generated("if HAS_MASK:", "if False:"), KERNELS, PLAIN),
+    "the operands of sums over tokens are not masked": fault(
+        edited(Tiles.unpadded, "if not any(label in part.zeros for part in parts)", "if False"),
+        KERNELS,
+        UNMASKED_STATE,
+    ),
+    "the sigmoid is said to keep zero": fault(
+        entry(FUNCTIONS, "sigmoid", replace(FUNCTIONS["sigmoid"], keeps_zero=True)), KERNELS, UNMASKED_STATE
+    ),
+    "a sum is taken for zero where one of its terms is": fault(
+        edited(Tiles.combination, "frozenset(target).intersection(", "frozenset().union("),
+        KERNELS,
+        MIXED_STATE,
+    ),
+    "what a loop computes is taken for zero at padded rows": fault(
+        edited(Kernels.loop, "binding), frozenset(), True", "binding), frozenset(range(2)), True"),
+        KERNELS,
+        "t = sigmoid(Q @ K.T) @ V; Q @ (softsign(t).T @ sigmoid(K))",
+    ),
+    "a softmax over D counts columns that do not exist": fault(
+        edited(
+            Tiles.logsumexp,
+            "masked(self.part(operand, instances, wide=True), label, instances[label], LOWEST)",
+            "self.part(operand, instances, wide=True)",
+        ),
+        KERNELS,
+        "softmax(Q) + K",
+    ),
+    "padded rows of the result keep what was computed there": fault(
+        generated("tile = tl.where(real_rows[:, None] & real_columns[None, :], tile, 0.0)", "pass"),
+        KERNELS,
+        PLAIN,
+    ),
+    "a stored S x S value has the row stride of an S x D one": fault(
+        edited(emit_triton._load, "_EXTENTS[access.node.axes[1]]", '"D"'), KERNELS, SQUARES
+    ),
+    "an input is read with the row stride of a contiguous one": fault(
+        edited(emit_triton._load, 'f"{name}_row" if', '"D" if'), KERNELS, PLAIN
+    ),
+    "rows of a matrix lie as far apart as its columns": fault(
+        generated("rows[:, None] * row_stride", "rows[:, None] * column_stride"), KERNELS, PLAIN
+    ),
+    "the heads of stored values overlap": fault(
+        edited(emit_triton._size, "_EXTENTS[axis] for", '"D" for'), KERNELS, PLAIN
+    ),
+    "the halves of a logsumexp overlap": fault(
+        edited(emit_triton._size, 'sizes.insert(0, "2")', "pass"), KERNELS, PLAIN
+    ),
+}
+
+FUNCTIONS_ON_CHIP = {
+    "logsigmoid adds its logarithm": fault(
+        generated("tl.minimum(x, 0.0) - log1p", "tl.minimum(x, 0.0) + log1p"), KERNELS, "logsigmoid(Q)"
+    ),
+    "the sigmoid of a negative number is that of its opposite": fault(
+        generated("tl.where(x < 0.0, small, 1.0) / (1.0 + small)", "1.0 / (1.0 + small)"),
+        KERNELS,
+        "sigmoid(Q)",
+    ),
+    "the series of tanh near zero has a wrong sign": fault(
+        generated("square * (-1.0 / 3.0 +", "square * (1.0 / 3.0 +"), KERNELS, "tanh(Q)"
+    ),
+    "the inverse of a distance of zero is infinite": fault(
+        entry(TRITON_FUNCTIONS, "inverse_or_zero", "(1.0 / {x})"), KERNELS, EUCLID_OF_ONE
+    ),
+    "squared distances lose the factor two": fault(
+        generated("norms - 2.0 * tl.dot", "norms - 1.0 * tl.dot"), KERNELS, EUCLID
+    ),
+    "the distances of near rows are differences without a square": fault(
+        generated(
+            "(one[:, None] - two[None, :]) * (one[:, None] - two[None, :])",
+            "tl.abs(one[:, None] - two[None, :])",
+        ),
+        KERNELS,
+        EUCLID_OF_NEAR_ROWS,
+    ),
+    "two values have no distance on the diagonal": fault(
+        edited(Tiles.squares, "node.left.node is node.right.node and ", ""), KERNELS, EUCLID
+    ),
+}
