@@ -97,6 +97,7 @@ OWN_COSINE = "softmax(cosine_similarity(V, V)) @ Q"
 COSINE = "softmax(cosine_similarity(Q, K)) @ V"
 LINEAR = "Q @ K.T @ V"
 STATE = "Q @ (softmax(K.T) @ V)"  # its values of D x D are sums over all tokens
+STATE_COSINE = "cosine_similarity(Q, logsigmoid(K.T @ Q))"  # reads a value of D x D both ways round
 UNMASKED_STATE = "Q @ (sigmoid(K).T @ sigmoid(V))"
 MIXED_STATE = "Q @ ((sigmoid(K) + V).T @ sigmoid(V))"
 NONLINEAR_STATE = "Q @ softsign(K.T @ V)"

@@ -21,6 +21,7 @@ from tests.codegen.faults import (
     SIGNED_SCORES,
     SQUARES,
     STATE,
+    STATE_COSINE,
     TWO_SOFTMAXES,
     UNMASKED_STATE,
     edited,
@@ -51,7 +52,7 @@ KERNEL_TEXT = {
         generated("* LOG2E + rests)", "* LOG2E)"), KERNELS, STATE
     ),
     "a part of a logsumexp counts though it has no real token": fault(
-        edited(Kernels.add_exponentials, '"0.0" if over == LOOP else LOWEST', '"0.0"'), KERNELS, STATE
+        edited(Kernels.add_exponentials, "HIGHEST if over == LOOP else LOWEST", "HIGHEST"), KERNELS, STATE
     ),
     "the root of a distance is taken of each part": fault(
         edited(Kernels.add_up, 'f"tl.sqrt({total})" if over == LOOP else total', 'f"tl.sqrt({total})"'),
@@ -131,7 +132,7 @@ KERNEL_TEXT = {
         edited(tiles.aligned, 'f"tl.trans({part.source})"', "part.source"), KERNELS, COLUMN
     ),
     "a second load of a D x D value stands as the first one": fault(
-        edited(Tiles.turned, "transposed=True", "transposed=False"), KERNELS, STATE
+        edited(Tiles.turned, "transposed=True", "transposed=False"), KERNELS, STATE_COSINE
     ),
     "a difference is written as a sum": fault(
         edited(Tiles.combination, 'sign = "-" if', 'sign = "+" if'), KERNELS, "sub(Q, K)"
