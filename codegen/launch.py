@@ -78,6 +78,9 @@ def candidates(kernel: KernelText, machine: str, element_size: int, block_d: int
     device = MACHINES[machine]
     body = kernel.body
     choices = device.candidates if body.loops else _ROW_CANDIDATES
+    if not body.loops and body.products and device.row_weight > 1 and device.threads == 32:
+        # Before sm_90 operands of products are held in registers: eight warps first, which share them.
+        choices = tuple(sorted(choices, key=lambda tiles: (-tiles[0], -tiles[2])))
     fitting = [
         tiles
         for tiles in choices

@@ -36,6 +36,7 @@ from codegen.tiles import (
     contract,
     is_matmul,
     masked,
+    product_space,
     scalar,
     shape,
     spread,
@@ -329,7 +330,8 @@ class TileWriter:
         wide = not is_matmul(parts, target, summed)
         if wide:
             self.pointwise.append(span)
-            parts = [self.turned(part, (*target, *summed)) for part in parts]
+            space = product_space(parts, target, summed)
+            parts = [self.turned(part, space) for part in parts]
         else:
             self.products.append(span)
         return contract([self.converted(part, wide) for part in parts], target, summed, total)

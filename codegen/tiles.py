@@ -76,12 +76,19 @@ def contract(
         left, right = aligned(one, (target[0], summed[0])), aligned(two, (summed[0], target[1]))
         added = f", {total}" if total else ""
         return f"tl.dot({left}, {right}{added}, input_precision=PRECISION)"
-    space = (*target, *summed)
+    space = product_space(parts, target, summed)
     product = " * ".join(aligned(part, space) for part in parts)
-    for _ in summed:
-        product = f"tl.sum({product}, {len(space) - 1})"
-        space = space[:-1]
+    for label in reversed(summed):
+        product = f"tl.sum({product}, {space.index(label)})"
+        space = tuple(other for other in space if other != label)
     return f"{total} + {product}" if total else product
+
+
+def product_space(parts: Sequence[Part], target: tuple[int, ...], summed: Sequence[int]) -> tuple[int, ...]:
+    """The dimensions of a product element by element before it is summed: as its matrices stand, where all agree."""
+    space = (*target, *summed)
+    laid = {part.labels for part in parts if len(part.labels) == 2}
+    return space[::-1] if len(space) == 2 and len(target) == 1 and laid == {space[::-1]} else space
 
 
 def scalar(coefficient: Coefficient) -> str:
