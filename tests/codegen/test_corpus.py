@@ -118,8 +118,11 @@ DRAWS = 7
 
 MISSES = {
     ("drawn-extended-2", torch.float16): 4,
-    ("random-197", torch.float32): 2,
-    ("random-372", torch.float32): 60,
+    ("random-82", torch.float32): 3,
+    ("random-275", torch.float32): 2,
+    ("random-372", torch.float32): 15,
+    ("random-535", torch.float32): 2,
+    ("random-996", torch.float32): 2,
 }
 """Graphs that miss the project's bound, and by what factor at most: docs/compiler.md, "Digits", says why."""
 
