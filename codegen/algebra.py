@@ -27,6 +27,7 @@ from codegen.expr import (
     LogSumExp,
     Pointwise,
     Use,
+    children,
     own_labels,
     summed_axes,
 )
@@ -90,9 +91,11 @@ class Builder:
         """A contraction's scalar in front, its factors one level flatter, and its summed axes."""
         coefficient, sums = ONE, list(summed)
         flat: list[Use] = []
-        # A square stays a square: |K x|^2 as x^T (K^T K) x loses digits where K x is small. Only S x S products of
-        # S x D values are taken apart all the same, since they may then become linear in S.
-        self._squared |= {f.node for f in factors if factors.count(f) > 1 and not _is_thin(f.node)}
+        # A square stays a square: |K x|^2 as x^T (K^T K) x loses digits where K x is small against K and x, as it is
+        # where all columns of K are alike. Only scores of inputs are taken apart: they become linear in S.
+        self._squared |= {
+            f.node for f in factors if factors.count(f) > 1 and not _is_scores_of_inputs(f.node)
+        }
         # Rows of an S x D product are scaled where they stand: scaled inside of it, they would be a second product.
         inner_sum_stays = not summed and AXIS_HEAD in axes
         for index, factor in enumerate(factors):
@@ -255,9 +258,15 @@ def _factors(node: Expr) -> tuple[Use, ...]:
     return ()
 
 
-def _is_thin(node: Expr) -> bool:
-    """Whether an S x S value is a product of S x D values."""
-    return isinstance(node, Contraction) and node.axes == SCORES and AXIS_HEAD in node.summed
+def _is_scores_of_inputs(node: Expr) -> bool:
+    """Whether an S x S value is a product of inputs, or of sums of inputs."""
+    if not isinstance(node, Contraction) or node.axes != SCORES or node.summed != (AXIS_HEAD,):
+        return False
+    return all(
+        isinstance(leaf, Input | Linear)
+        for use in node.factors
+        for leaf in (use.node, *(inner.node for inner in children(use.node)))
+    )
 
 
 def _worth_flattening(node: Contraction, room: int) -> bool:

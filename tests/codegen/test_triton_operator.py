@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch.utils.checkpoint import checkpoint
 
 from codegen import BackendError, compile_attention, triton_program
@@ -85,7 +86,7 @@ def test_torch_compile_keeps_the_operator_whole(graph, key_mask, fresh_seed):
 
 def test_one_compiled_function_serves_all_lengths(graph):
     attention = compile_attention(graph, backend="triton")
-    counter = torch._dynamo.testing.CompileCounter()
+    counter = CompileCounter()
     compiled = torch.compile(
         lambda q, k, v: attention(q, k, v), fullgraph=True, dynamic=True, backend=counter
     )
