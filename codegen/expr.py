@@ -61,22 +61,25 @@ ONE = Coefficient()
 MINUS = Coefficient(-1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Expr:
     """A node. ``axes`` are the kinds of its own axes; ``serial`` orders nodes by creation."""
 
     axes: Axes
     serial: int
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.serial} [{' x '.join(self.axes)}]>"  # operands may be shared many times
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Input(Expr):
     """``Q``, ``K`` or ``V``; axes S, D."""
 
     name: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Pointwise(Expr):
     """A function of one value, element by element; its name is a key of `codegen.pointwise.FUNCTIONS`."""
 
@@ -84,14 +87,14 @@ class Pointwise(Expr):
     operand: Use
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Linear(Expr):
     """A sum of values times scalars; a value may lack labels of the frame (it is then constant along them)."""
 
     terms: tuple[tuple[Coefficient, Use], ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Contraction(Expr):
     """A product of values, summed over the labels beyond the frame, whose axes are ``summed``.
 
@@ -102,7 +105,7 @@ class Contraction(Expr):
     summed: Axes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LogSumExp(Expr):
     """The logarithm of the sum of exponentials over the one label beyond the frame, of axis ``summed``."""
 
@@ -110,14 +113,14 @@ class LogSumExp(Expr):
     summed: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Keep(Expr):
     """Attention dropout: 1 / (1 - p) at entries that are kept, else 0; ``stream`` numbers the random field."""
 
     stream: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Distance(Expr):
     """The Euclidean distance of rows: label 0 indexes ``left``, 1 ``right``, and 2 is summed over."""
 

@@ -183,8 +183,6 @@ class _Decision:
         at_home = read.binding == own_binding(node) and seq_rank(node) < 2
         if reduces_seq(node) or (not at_home and seq_rank(node) == 1 and not is_cheap(node)):
             # A sum over S is computed once. A row value that a loop reads is prepared by an earlier kernel.
-            if not at_home or seq_rank(node) == 0:
-                self.stored.add(node)
             if node in self.awaited:
                 return
             for operand in operand_reads(node, own_binding(node)):
