@@ -118,8 +118,6 @@ DRAWS = 7
 
 MISSES = {
     ("drawn-extended-2", torch.float16): 4,
-    ("random-82", torch.float32): 3,
-    ("random-275", torch.float32): 2,
     ("random-372", torch.float32): 15,
     ("random-535", torch.float32): 2,
     ("random-996", torch.float32): 2,
