@@ -89,25 +89,24 @@ class Builder:
         self, factors: Sequence[Use], axes: Axes, summed: Axes
     ) -> tuple[Coefficient, list[Use], Axes]:
         """A contraction's scalar in front, its factors one level flatter, and its summed axes."""
-        coefficient, sums = ONE, list(summed)
-        flat: list[Use] = []
+        coefficient, uses = ONE, list[Use]()
+        for factor in factors:
+            scalar, use = self._split_scalar(factor)
+            moderate = (coefficient * scalar).moderate
+            coefficient = coefficient * scalar if moderate else coefficient
+            uses.append(use if moderate else factor)
         # A square stays a square: |K x|^2 as x^T (K^T K) x loses digits where K x is small against K and x, as it is
         # where all columns of K are alike. Only scores of inputs are taken apart: they become linear in S.
-        self._squared |= {
-            f.node for f in factors if factors.count(f) > 1 and not _is_scores_of_inputs(f.node)
-        }
-        # Rows of an S x D product are scaled where they stand: scaled inside of it, they would be a second product.
-        inner_sum_stays = not summed and AXIS_HEAD in axes
-        for index, factor in enumerate(factors):
-            scalar, use = self._split_scalar(factor)
-            if (coefficient * scalar).moderate:
-                coefficient *= scalar
-            else:
-                use = factor
-            room = MAX_FACTORS - len(flat) - (len(factors) - index - 1)
+        self._squared |= {u.node for u in uses if uses.count(u) > 1 and not _is_scores_of_inputs(u.node)}
+        # Rows of an S x D product are scaled where they stand: scaled inside of it, they would be a second product,
+        # with roundings of its own, which show where the two are subtracted.
+        sums_stay = not summed and AXIS_HEAD in axes
+        flat, sums = list[Use](), list(summed)
+        for index, use in enumerate(uses):
+            room = MAX_FACTORS - len(flat) - (len(uses) - index - 1)
             inner, rank = use.node, len(use.node.axes)
-            flattens = factor.node not in self._squared and not (inner_sum_stays and summed_axes(factor.node))
-            if flattens and isinstance(inner, Contraction) and _worth_flattening(inner, room):
+            stays = inner in self._squared or (sums_stay and summed_axes(inner))
+            if isinstance(inner, Contraction) and not stays and _worth_flattening(inner, room):
                 fresh = range(len(axes) + len(sums), len(axes) + len(sums) + len(inner.summed))
                 sums += inner.summed
                 flat += [f.relabelled((*use.labels[:rank], *fresh)) for f in inner.factors]

@@ -30,7 +30,10 @@ EXPRESSIONS = {
         edited(algebra.flat_terms, "(outer * inner,", "((outer * inner)._replace(number=1),"), ALGEBRA, EUCLID
     ),
     "the scalars of a product's factors are lost": fault(
-        edited(Builder.flattened, "coefficient *= scalar", "pass"), ALGEBRA, "scale(Q) @ K.T @ V", PLAIN
+        edited(Builder.flattened, "coefficient * scalar if moderate else", "coefficient if moderate else"),
+        ALGEBRA,
+        "scale(Q) @ K.T @ V",
+        PLAIN,
     ),
     "another factor than the common one leaves the terms of a sum": fault(
         edited(Builder._without, "factors.remove(factor)", "factors.pop()"), ALGEBRA, PLAIN, COLUMN
