@@ -65,8 +65,9 @@ def test_a_sample_agrees_with_the_reference(
     sensitive = 0
     for number in range(100):
         graph = random_graph(rng, space)
-        seq_len, head_dim = rng.randint(1, 9), rng.randint(1, 9)
-        lengths = None if number % 3 == 0 else [seq_len, rng.randint(0, seq_len), rng.randint(0, seq_len)]
+        seq_len, head_dim = rng.randint(2, 9), rng.randint(2, 9)
+        some = [0, *range(2, seq_len + 1)]
+        lengths = None if number % 3 == 0 else [seq_len, rng.choice(some), rng.choice(some)]
         case = draw(rng.getrandbits(32), seq_len, head_dim, lengths)
         expected = truth(graph, case)
         found = errors(results(graph, case.padded_with(np.nan)), expected, case.real)
@@ -84,3 +85,26 @@ def test_a_sample_agrees_with_the_reference(
             assert error <= max(1e-8, 10 * shaken), f"{name} is off by {error}, {where}"
         sensitive += 1
     assert sensitive <= 5, f"OPNAS_TEST_SEED={fresh_seed}: {sensitive} of 100 graphs could not be compared"
+
+
+@pytest.mark.parametrize("operations", ["paper", "extended without exp"])
+def test_a_sample_with_one_token_or_one_column(
+    operations, fresh_seed, draw, results, truth, shaken_truth, errors
+):
+    # A cosine of single numbers is a sign. Its gradient is a difference of equal terms, zero or rounding times 1e6 and
+    # more where a norm is zero, also in plain eager evaluation; so results are compared, and gradients are finite.
+    space = SearchSpace(operations=SETS[operations], min_nodes=1, max_nodes=16)
+    rng = Random(fresh_seed)
+    for number in range(100):
+        graph = random_graph(rng, space)
+        seq_len, head_dim = rng.choice([(1, 1), (1, 5), (6, 1), (6, 5)])
+        case = draw(rng.getrandbits(32), seq_len, head_dim, None if number % 3 == 0 else [seq_len, 1, 0])
+        expected = truth(graph, case)
+        found = results(graph, case.padded_with(np.nan))
+        where = f"OPNAS_TEST_SEED={fresh_seed}, S={seq_len}, D={head_dim}: {graph.equation()}"
+        assert all(np.isfinite(x).all() for x in found.values()), where
+        noise = np.random.default_rng(number)
+        moved = [shaken_truth(graph, case, noise, 1e-15) for _ in range(3)]
+        shaken = max(errors(other, expected, case.real)["out"] for other in moved)
+        error = errors(found, expected, case.real)["out"]
+        assert error <= max(1e-8, 10 * shaken), f"off by {error}, {where}"
