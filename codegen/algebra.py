@@ -221,6 +221,21 @@ def flat_terms(outer: Coefficient, use: Use) -> list[Term]:
     return [(outer, use)]
 
 
+def softmax_parts(node: Expr) -> tuple[LogSumExp, Use, int] | None:
+    """The statistic, the logits and the axis of the softmax that a matrix is, as ``exp(x - logsumexp(x))``."""
+    match node:
+        case Pointwise(function="exp", operand=Use(node=Linear(axes=(_, _), terms=terms))):
+            for position, (coefficient, use) in enumerate(terms):
+                if coefficient != MINUS or not isinstance(use.node, LogSumExp):
+                    continue
+                (kept,) = use.labels
+                logits = use.node.operand.relabelled((kept, 1 - kept))
+                # As sets: a sum and its mirror image may order their terms, and so be laid out, differently.
+                if {*terms[:position], *terms[position + 1 :]} == set(flat_terms(ONE, logits)):
+                    return use.node, logits, 1 - kept
+    return None
+
+
 def _by_serial(use: Use) -> tuple[int, tuple[int, ...]]:
     return use.node.serial, use.labels
 

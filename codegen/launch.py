@@ -30,7 +30,8 @@ class _Machine:
         weight: registers that loops of products need, against those of sm_90, which reads operands from shared
             memory.
         row_weight: the same for kernels of rows without a loop.
-        candidates: tiles to choose from, the preferred ones first.
+        candidates: tiles to choose from for loops, the preferred ones first.
+        row_candidates: the same for rows that are multiplied with a D x D value.
     """
 
     shared_memory: int
@@ -39,28 +40,30 @@ class _Machine:
     weight: float
     row_weight: float
     candidates: tuple[Tiles, ...]
+    row_candidates: tuple[Tiles, ...]
 
 
 _CUDA = ((128, 64, 8, 3), (128, 64, 8, 2), (64, 64, 4, 3), (64, 64, 4, 2), (64, 64, 8, 2))
 _SMALLER = ((64, 32, 4, 2), (32, 64, 8, 2), (32, 32, 8, 2), (32, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1))
 _HIP = ((128, 64, 4, 2), (64, 64, 4, 2), (64, 32, 4, 2), (32, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1))
-
-MACHINES = {
-    "sm_90": _Machine(SHARED_MEMORY["sm_90"], 32, (245, 245), 1.0, 1.0, _CUDA + _SMALLER),
-    "sm_80": _Machine(SHARED_MEMORY["sm_80"], 32, (245, 245), 1.35, 1.8, _CUDA[:4] + _SMALLER),
-    "sm_86": _Machine(99 * 1024, 32, (245, 245), 1.35, 1.8, _CUDA[:4] + _SMALLER),
-    "gfx942": _Machine(SHARED_MEMORY["gfx942"], 64, (475, 235), 3.4, 2.0, _HIP),
-}
-"""By name: ``sm_90`` stands for 9.0 and 10.0, ``sm_86`` for all with about 100 KB, ``gfx942`` for AMD's."""
-
-_ROW_CANDIDATES = (
-    (64, 64, 4, 2),
+_ROWS = ((64, 64, 4, 2), (64, 64, 8, 2), (32, 64, 4, 2), (32, 64, 8, 2), (16, 64, 8, 1), (16, 64, 4, 1))
+# Before sm_90 operands of products are held in registers: eight warps share them.
+_SHARED_ROWS = (
     (64, 64, 8, 2),
-    (32, 64, 4, 2),
+    (64, 64, 4, 2),
     (32, 64, 8, 2),
+    (32, 64, 4, 2),
     (16, 64, 8, 1),
     (16, 64, 4, 1),
 )
+
+MACHINES = {
+    "sm_90": _Machine(SHARED_MEMORY["sm_90"], 32, (245, 245), 1.0, 1.0, _CUDA + _SMALLER, _ROWS),
+    "sm_80": _Machine(SHARED_MEMORY["sm_80"], 32, (245, 245), 1.35, 1.8, _CUDA[:4] + _SMALLER, _SHARED_ROWS),
+    "sm_86": _Machine(99 * 1024, 32, (245, 245), 1.35, 1.8, _CUDA[:4] + _SMALLER, _SHARED_ROWS),
+    "gfx942": _Machine(SHARED_MEMORY["gfx942"], 64, (475, 235), 3.4, 2.0, _HIP, _ROWS),
+}
+"""By name: ``sm_90`` stands for 9.0 and 10.0, ``sm_86`` for all with about 100 KB, ``gfx942`` for AMD's."""
 
 
 def block_of(head_dim: int) -> int:
@@ -77,10 +80,9 @@ def candidates(kernel: KernelText, machine: str, element_size: int, block_d: int
     """The tiles that fit a kernel by the model, the preferred ones first; the smallest where none does."""
     device = MACHINES[machine]
     body = kernel.body
-    choices = device.candidates if body.loops else _ROW_CANDIDATES
-    if not body.loops and body.products and device.row_weight > 1 and device.threads == 32:
-        # Before sm_90 operands of products are held in registers: eight warps first, which share them.
-        choices = tuple(sorted(choices, key=lambda tiles: (-tiles[0], -tiles[2])))
+    choices = device.candidates
+    if not body.loops:
+        choices = device.row_candidates if body.products else _ROWS
     fitting = [
         tiles
         for tiles in choices

@@ -11,17 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from codegen.algebra import flat_terms
+from codegen.algebra import softmax_parts
 from codegen.expr import (
     AXIS_SEQ,
-    MINUS,
-    ONE,
     Contraction,
     Expr,
     Input,
     Linear,
     LogSumExp,
-    Pointwise,
     Use,
     children,
     summed_axes,
@@ -359,12 +356,8 @@ def product_factors(node: Contraction) -> list[Use]:
 
 def softmax_statistic(use: Use, own: int) -> LogSumExp | None:
     """L where ``use`` is ``exp(x - L)`` with L at the own row, taken of the same x over the other index."""
-    match use.node:
-        case Pointwise(function="exp", operand=Use(node=Linear(axes=(_, _), terms=terms), labels=labels)):
-            for coefficient, term in terms:
-                if isinstance(term.node, LogSumExp) and coefficient == MINUS and term.node.summed == AXIS_SEQ:
-                    (row,) = term.labels
-                    x = flat_terms(ONE, term.node.operand.relabelled((row, 1 - row)))
-                    if use.labels[labels[row]] == own and set(x) == {t for t in terms if t[1] is not term}:
-                        return term.node
+    if parts := softmax_parts(use.node):
+        statistic, _, axis = parts
+        if statistic.summed == AXIS_SEQ and use.labels[1 - axis] == own:
+            return statistic
     return None

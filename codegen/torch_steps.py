@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from codegen.algebra import Builder, flat_terms
+from codegen.algebra import Builder, softmax_parts
 from codegen.expr import (
     AXIS_SEQ,
     ONE,
@@ -20,7 +20,6 @@ from codegen.expr import (
     Expr,
     Input,
     Linear,
-    LogSumExp,
     Pointwise,
     Use,
     is_matrix_product,
@@ -169,17 +168,10 @@ def _plain_step(node: Expr) -> Step:
 
 
 def softmax_step(node: Expr) -> Softmax | None:
-    """The softmax that ``node`` is, as ``exp(x - logsumexp(x))``, or None."""
-    match node:
-        case Pointwise(function="exp", operand=Use(node=Linear(axes=axes, terms=terms))) if len(axes) == 2:
-            for position, (coefficient, use) in enumerate(terms):
-                if coefficient != Coefficient(-1) or not isinstance(use.node, LogSumExp):
-                    continue
-                kept = use.labels[0]
-                logits = use.node.operand.relabelled((kept, 1 - kept))
-                # As sets: a sum and its mirror image may order their terms, and so be laid out, differently.
-                if {*terms[:position], *terms[position + 1 :]} == set(flat_terms(ONE, logits)):
-                    return Softmax(node, logits, axis=1 - kept)
+    """The softmax that ``node`` is, or None."""
+    if parts := softmax_parts(node):
+        _, logits, axis = parts
+        return Softmax(node, logits, axis)
     return None
 
 

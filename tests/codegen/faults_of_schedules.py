@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from codegen import contract, schedule, triton_attention
+from codegen import algebra, contract, schedule, triton_attention
 from tests.codegen.faults import (
     COLUMN,
     COSINE,
@@ -111,7 +111,11 @@ SCHEDULES = {
             edited(
                 contract.order_contractions, "[(ONE, builder.linear(x, axes)), *statistics]", "x + statistics"
             ),
-            edited(schedule.softmax_statistic, "set(x) == {t for t in terms if t[1] is not term}", "True"),
+            edited(
+                algebra.softmax_parts,
+                "{*terms[:position], *terms[position + 1 :]} == set(flat_terms(ONE, logits))",
+                "True",
+            ),
         ),
         CHECKER,
         WEIGHTED_SCORES,

@@ -134,9 +134,8 @@ def test_rows_of_a_product_are_scaled_behind_it():
     root, builder = with_builder("cosine_similarity(softsign(Q @ K.T) @ V, K) @ V")
     gradients = derive(order_contractions(root, builder), builder)
     nodes = topological(order_contractions(gradients["V"], builder).node)
-    assert (
-        sum(is_matrix_product(node) for node in nodes) == 7
-    )  # Q K^T, P V, (P V)^T G, K of that, V^T K, G of that, P^T dY
+    # Q K^T, P V, (P V)^T G, K of that, V^T K, G of that, P^T dY
+    assert sum(is_matrix_product(node) for node in nodes) == 7
 
 
 def with_builder(text):
