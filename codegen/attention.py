@@ -19,7 +19,7 @@ from codegen.plan import Plan, plan_steps
 from codegen.rendering import load_source, render
 from codegen.torch_steps import select_steps
 from codegen.triton_attention import triton_program
-from graphir import AttentionGraph
+from graphir import AttentionGraph, OpnasError
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ MAX_HEAD_DIM = HEAD_BLOCKS[-1]
 """The largest head dimension of kernels."""
 
 
-class BackendError(RuntimeError):
+class BackendError(OpnasError, RuntimeError):
     """The wanted backend cannot compile here; the message says what to do."""
 
 

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from graphir.checks import excerpt
 from graphir.errors import GraphError
-from graphir.validation import excerpt
 
 MAX_FILE_BYTES = 4_000_000
 """Largest graph or backbone file that is read; the largest valid backbone is smaller."""

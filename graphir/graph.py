@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import networkx as nx
 
+from graphir.checks import excerpt
 from graphir.errors import GraphError
 from graphir.files import read_json, require_format, require_keys, write_json
 from graphir.ops import ValueType
-from graphir.validation import INPUT_NAMES, check_graph, check_name, excerpt
+from graphir.validation import INPUT_NAMES, check_graph, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

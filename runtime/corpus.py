@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
+from graphir import OpnasError
+
 MAX_CORPUS_BYTES = 100_000_000
 """Largest corpus file that is read."""
 
@@ -43,7 +45,7 @@ _SKIPPED_FOLDERS = {
 }
 
 
-class CorpusError(ValueError):
+class CorpusError(OpnasError, ValueError):
     """A corpus that cannot be used. The message says what is wrong and what would be right."""
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from evolution import SearchSpace, Strategy, Study, make_strategy
+from graphir import OpnasError
 from graphir.files import MAX_FILE_BYTES, write_json
 from runtime.proxy import PROXY_SPACE, ProxyConfig
 
 RUN_FORMAT = "opnas.run/1"
 
 
-class RunError(ValueError):
+class RunError(OpnasError, ValueError):
     """A run folder that cannot be made, read or continued."""
 
 

@@ -22,7 +22,7 @@ from torch.func import functional_call
 
 from codegen import compile_backbone
 from evolution import SearchSpace, random_backbone
-from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, Layer
+from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, Layer, OpnasError
 from runtime.masking import MaskedBatch
 from runtime.training import MaskedLoss, Recipe, TrainingDiverged, Updater
 
@@ -33,7 +33,7 @@ MAX_SUPERNET_BYTES = 4_000_000_000
 _MIXER = re.compile(r"(layers\.\d+)\.mixer\.(.+)")
 
 
-class SupernetError(ValueError):
+class SupernetError(OpnasError, ValueError):
     """A supernet file that cannot be read, or a module that does not fit the supernet."""
 
 

@@ -14,6 +14,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 
+from graphir import OpnasError
+
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Their ids are their positions here."""
 
@@ -28,7 +30,7 @@ MAX_TOKENIZER_BYTES = 50_000_000
 _ENCODED_AT_ONCE = 4_096
 
 
-class TokenizerError(ValueError):
+class TokenizerError(OpnasError, ValueError):
     """A tokenizer that cannot be made or read."""
 
 

@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from graphir import OpnasError
 from runtime.masking import IGNORED, MaskedBatch
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDiverged(OpnasError, RuntimeError):
     """A loss or a gradient is not finite."""
 
 
