@@ -7,18 +7,19 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from evolution import OperationPriorityEvolution, RegularizedEvolution
 from graphir import InputError, OpnasError
 from runtime.console import make_console, prepare_output, say
+from runtime.ending import end_well
 from runtime.run_config import RunConfig
-from runtime.stopping import Stopped, stop_on_signals
+from runtime.stopping import Stopped
 
 if TYPE_CHECKING:
     from runtime.corpus import Corpus
@@ -52,46 +53,9 @@ TargetArgument = Annotated[
 
 
 def main() -> None:
-    """Run the command line.
-
-    What is for people, errors of the system included, is one line on standard error and exit code 2; a signal that
-    stops is one line and 128 plus its number. A reader that has gone away is no error. A fault of the program is a
-    traceback.
-    """
+    """Run the command line; see `runtime.ending` for how it ends."""
     prepare_output()
-    try:
-        with stop_on_signals():
-            try:
-                app()
-            finally:
-                sys.stdout.flush()
-    except Stopped as stop:
-        _end(str(stop), int(stop.code or 0))
-    except BrokenPipeError:
-        _drop_output()
-        raise SystemExit(1) from None
-    except OSError as error:
-        _drop_output()
-        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        _end(f"{where}{error.strerror or error}", 2)
-    except OpnasError as error:
-        _end(str(error), 2)
-
-
-def _end(message: str, code: int) -> NoReturn:
-    """One line on standard error, whatever stands in the message."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    print(f"opnas: {line}", file=sys.stderr)
-    raise SystemExit(code) from None
-
-
-def _drop_output() -> None:
-    """Let nothing more be written: what could not be is still in a buffer, and Python writes that when it ends."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with suppress(OSError, ValueError):  # a stream that is no file has no number
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    end_well(app)
 
 
 @contextmanager
@@ -201,14 +165,14 @@ def resume(
 
 
 def _carry_out(run: Run, corpus: Corpus) -> None:
-    from runtime.pipeline import run_search
-    from runtime.progress import make_reporter
-    from runtime.ranking import print_outcome
-
-    console = make_console()
-    learnt, held_out = len(corpus.train), len(corpus.held_out)
-    say(console, f"corpus {corpus.name}: {learnt:,} paragraphs to learn from, {held_out:,} held out")
     try:
+        from runtime.pipeline import run_search
+        from runtime.progress import make_reporter
+        from runtime.ranking import print_outcome
+
+        console = make_console()
+        learnt, held_out = len(corpus.train), len(corpus.held_out)
+        say(console, f"corpus {corpus.name}: {learnt:,} paragraphs to learn from, {held_out:,} held out")
         with make_reporter(run.config, console) as reporter:
             outcome = run_search(run, corpus, reporter)
     except (KeyboardInterrupt, Stopped) as error:

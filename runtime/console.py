@@ -56,6 +56,6 @@ def say(console: Console, text: str, style: str = "", cut: bool = False) -> None
         cut: end the line where the screen does; in a file or a pipe it is whole all the same.
     """
     if cut and is_screen(console):
-        console.print(Text(text, style=style, no_wrap=True, overflow=overflow_of(console)))
+        console.print(Text(text, style=style), no_wrap=True, overflow=overflow_of(console))
     else:
         console.print(Text(text, style=style), soft_wrap=True)

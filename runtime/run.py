@@ -171,7 +171,9 @@ def new_folder(folder: Path, replace_old: bool = False) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR) and error.filename2 is not None:
             refuse_existing(folder)
-        raise
+        # People know the folder by the name that it was to get.
+        named = str(error.filename or "").replace(str(temporary), str(folder))
+        raise OSError(error.errno, error.strerror, named or None) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
