@@ -85,6 +85,12 @@ def test_an_output_that_nobody_reads_ends_without_a_word():
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+def test_outputs_that_are_closed_are_no_error(tmp_path):
+    command = f"{sys.executable} -m runtime.cli inspect bert/1 --draw {tmp_path / 'g.svg'}"
+    assert subprocess.run(["sh", "-c", f"exec {command} >&- 2>&-"]).returncode == 0
+    assert (tmp_path / "g.svg").is_file()
+
+
 def test_the_module_behaves_as_the_command_does(tmp_path):
     done = subprocess.run(
         [
