@@ -21,7 +21,7 @@ from runtime.export import TrainedModel, save_model
 from runtime.masking import training_batches
 from runtime.proxy import MaskedLanguageModelEvaluator, ProxyData, prepare
 from runtime.run import Run, RunError, new_folder
-from runtime.supernet import Supernet, warm_up
+from runtime.supernet import Supernet, SupernetError, warm_up
 from runtime.training import Recipe, evaluate_mlm
 
 WARM_UP_SEED_OFFSET = 1
@@ -142,7 +142,10 @@ def run_search(run: Run, corpus: Corpus, reporter: Reporter | None = None) -> Ou
 def _warm_supernet(run: Run, data: ProxyData, reporter: Reporter) -> Supernet:
     config = run.config
     if run.supernet_path.exists():
-        return Supernet.load(run.supernet_path)
+        try:
+            return Supernet.load(run.supernet_path)
+        except SupernetError as error:
+            raise RunError(f"{error}; remove {run.supernet_path} to have it warmed up again") from None
     reporter.stage("supernet")
     proxy = config.proxy
     supernet = Supernet.create(config.space, data.vocab_size, proxy.seq_len, config.seed)
