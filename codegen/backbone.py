@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from codegen.attention import torch_program
 from codegen.emit_torch import TorchProgram
-from codegen.rendering import load_source, render
+from codegen.generated import load_source
+from codegen.rendering import render
 from graphir import AttentionGraph, AttentionLayer, Backbone
 
 if TYPE_CHECKING:
