@@ -2,7 +2,7 @@
 
 from codegen.aot import TARGETS, KernelBuild, build_ahead
 from codegen.attention import Backend, BackendError, CompiledAttention, compile_attention, kernel_program
-from codegen.backbone import backbone_source, compile_backbone
+from codegen.backbone import backbone_source, compile_backbone, kernel_files
 from codegen.devices import DEVICES, Device
 from codegen.kernel_plan import KernelPlan, PlannedKernel, plan_kernels
 from codegen.plan import Plan, PlannedStep
@@ -26,6 +26,7 @@ __all__ = [
     "build_ahead",
     "compile_attention",
     "compile_backbone",
+    "kernel_files",
     "kernel_program",
     "plan_kernels",
     "tune_attention",

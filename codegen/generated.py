@@ -42,8 +42,8 @@ def load_source(source: str, stem: str, operators: bool = False) -> ModuleType:
     Raises:
         ImportError: where the text imports what is not installed.
     """
-    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
-    name, filename = f"{__name__}.{stem}_{digest}", f"<opnas {stem} {digest}>"
+    name = module_name(source, stem)
+    filename = f"<opnas {name.removeprefix(f'{__name__}.').replace('_', ' ')}>"
     with _lock:
         module = _modules.get(name)
         if module is None:
@@ -57,6 +57,11 @@ def load_source(source: str, stem: str, operators: bool = False) -> ModuleType:
         if operators:
             sys.modules[name] = module
     return module
+
+
+def module_name(source: str, stem: str) -> str:
+    """Under which name the module of a text can be imported, once it has been loaded."""
+    return f"{__name__}.{stem}_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
 
 
 def _remember_lines(source: str, filename: str) -> None:
