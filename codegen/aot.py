@@ -14,6 +14,7 @@ from typing import Any
 from codegen.attention import BackendError
 from codegen.devices import SHARED_MEMORY
 from codegen.emit_triton import KernelText
+from codegen.instructions import Instruction, hottest_loop, read_amdgcn, read_sass
 from codegen.launch import Tiles, block_of, tiles_of
 from codegen.rendering import load_source
 from codegen.triton_attention import TritonProgram, triton_program
@@ -35,6 +36,7 @@ class KernelBuild:
         spilled: bytes of a thread's registers that went to memory (its stack).
         shared_memory: bytes of a program.
         shared_limit: bytes that a program may have on the device.
+        loop: instructions of its hottest loop (`codegen.instructions.hottest_loop`); 0 without a loop.
         seconds: how long the build took.
     """
 
@@ -44,6 +46,7 @@ class KernelBuild:
     spilled: int
     shared_memory: int
     shared_limit: int
+    loop: int
     seconds: float
 
     @property
@@ -135,9 +138,11 @@ def build_kernel(
         options={"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True},
     )
     seconds = time.perf_counter() - start
-    registers, spilled = _read_amdgcn(compiled.asm["amdgcn"]) if hip else _read_cubin(compiled.asm["cubin"])
-    shared = compiled.metadata.shared
-    return KernelBuild(kernel.name, tiles, registers, spilled, shared, SHARED_MEMORY[target], seconds)
+    registers, spilled, code = (
+        _read_amdgcn(compiled.asm["amdgcn"]) if hip else _read_cubin(compiled.asm["cubin"])
+    )
+    shared, limit = compiled.metadata.shared, SHARED_MEMORY[target]
+    return KernelBuild(kernel.name, tiles, registers, spilled, shared, limit, hottest_loop(code), seconds)
 
 
 def _constants(head_dim: int, dtype: str, tiles: Tiles, masked: bool, dropout: bool) -> dict[str, Any]:
@@ -179,22 +184,23 @@ def _argument_types(
     return types
 
 
-def _read_cubin(cubin: bytes) -> tuple[int, int]:
-    """Registers and stack bytes of a thread."""
+def _read_cubin(cubin: bytes) -> tuple[int, int, list[Instruction]]:
+    """Registers and stack bytes of a thread, and the instructions."""
     import triton
 
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
-        text = subprocess.run(
-            [str(tool), "-res-usage", str(path)], capture_output=True, text=True, check=True
-        ).stdout
-    usage = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", text)}
-    return usage["REG"], usage["STACK"] + usage["LOCAL"]
+        usage, sass = (
+            subprocess.run([str(tool), option, str(path)], capture_output=True, text=True, check=True).stdout
+            for option in ("-res-usage", "-sass")
+        )
+    found = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
+    return found["REG"], found["STACK"] + found["LOCAL"], read_sass(sass)
 
 
-def _read_amdgcn(assembly: str) -> tuple[int, int]:
-    """Vector registers of a thread, and bytes that were spilled."""
+def _read_amdgcn(assembly: str) -> tuple[int, int, list[Instruction]]:
+    """Vector registers of a thread, bytes that were spilled, and the instructions."""
     found = dict(re.findall(r"\.(vgpr_count|vgpr_spill_count):\s*(\d+)", assembly))
-    return int(found["vgpr_count"]), 4 * int(found["vgpr_spill_count"])
+    return int(found["vgpr_count"]), 4 * int(found["vgpr_spill_count"]), read_amdgcn(assembly)
