@@ -7,6 +7,7 @@ import re
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,16 +113,33 @@ def build_kernel(
     dropout: bool = False,
 ) -> KernelBuild:
     """Build one kernel, with other tiles than the first choice where ``tiles`` is given."""
+    tiles = tiles or tiles_of(kernel, target, 4 if dtype == "float32" else 2, block_of(head_dim))
+    settings = _constants(head_dim, dtype, tiles, masked, dropout)
+    return build_function(
+        getattr(module, f"{kernel.name}_kernel"),
+        _argument_types(program, kernel, ELEMENT_TYPES[dtype], masked, dropout),
+        {name: settings[name] for name in kernel.constants},
+        target,
+        tiles,
+    )
+
+
+def build_function(
+    function: Any, types: Mapping[str, str], constants: Mapping[str, Any], target: str, tiles: Tiles
+) -> KernelBuild:
+    """Build a Triton function, told what a launch would find: pointers and strides are multiples of 16.
+
+    Args:
+        function: what ``triton.jit`` gave, called ``<name>_kernel``.
+        types: of its arguments that are no constants, e.g. ``*bf16``; others that it lacks do no harm.
+        constants: the values of all others.
+        target: one of `TARGETS`.
+        tiles: own block, tile of a loop, warps, pipeline stages.
+    """
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    size = 4 if dtype == "float32" else 2
-    tiles = tiles or tiles_of(kernel, target, size, block_of(head_dim))
-    function = getattr(module, f"{kernel.name}_kernel")
-    settings = _constants(head_dim, dtype, tiles, masked, dropout)
-    constants = {name: settings[name] for name in kernel.constants}
-    types = _argument_types(program, kernel, ELEMENT_TYPES[dtype], masked, dropout)
     signature = {name: types.get(name, "constexpr") for name in function.arg_names}
     attributes = {
         (place,): [["tt.divisibility", 16]]
@@ -141,8 +159,9 @@ def build_kernel(
     registers, spilled, code = (
         _read_amdgcn(compiled.asm["amdgcn"]) if hip else _read_cubin(compiled.asm["cubin"])
     )
+    name = function.__name__.removesuffix("_kernel")
     shared, limit = compiled.metadata.shared, SHARED_MEMORY[target]
-    return KernelBuild(kernel.name, tiles, registers, spilled, shared, limit, hottest_loop(code), seconds)
+    return KernelBuild(name, tiles, registers, spilled, shared, limit, hottest_loop(code), seconds)
 
 
 def _constants(head_dim: int, dtype: str, tiles: Tiles, masked: bool, dropout: bool) -> dict[str, Any]:
