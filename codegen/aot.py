@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codegen.attention import BackendError
+from codegen.attention import BackendError, kernel_program, load_kernels
 from codegen.devices import SHARED_MEMORY
 from codegen.emit_triton import KernelText
 from codegen.instructions import Instruction, hottest_loop, read_amdgcn, read_sass
 from codegen.launch import Tiles, block_of, tiles_of
-from codegen.rendering import load_source
-from codegen.triton_attention import TritonProgram, triton_program
+from codegen.triton_attention import TritonProgram
 from graphir import AttentionGraph
 
 TARGETS = tuple(SHARED_MEMORY)
@@ -78,7 +77,7 @@ def build_ahead(
         BackendError: where Triton is not installed or runs as an interpreter.
         ValueError: for an unknown target or type.
     """
-    program = triton_program(graph)
+    program = kernel_program(graph)
     module = _loaded(program, target, dtype)
     return [
         build_kernel(program, module, kernel, target, head_dim, dtype, masked=masked, dropout=dropout)
@@ -95,10 +94,7 @@ def _loaded(program: TritonProgram, target: str, dtype: str) -> Any:
         raise BackendError(
             "TRITON_INTERPRET=1 is set: nothing can be built while Triton runs as an interpreter"
         )
-    try:
-        return load_source(program.source, "attention", importable=True)
-    except ModuleNotFoundError as error:
-        raise BackendError("Triton is not installed: pip install triton") from error
+    return load_kernels(program)
 
 
 def build_kernel(

@@ -37,7 +37,7 @@ class TritonProgram:
     """Both directions of a graph, ready for the template.
 
     Attributes:
-        title, equation: of the graph.
+        equation: of the graph.
         inputs: those that the graph uses, ``q`` and so on.
         forward_schedule, backward_schedule: what was decided.
         forward, backward: what was written down.
@@ -46,7 +46,6 @@ class TritonProgram:
         narrow: those of them that have the type of the inputs.
     """
 
-    title: str
     equation: str
     inputs: tuple[str, ...]
     forward_schedule: Schedule
@@ -61,7 +60,8 @@ class TritonProgram:
     def source(self) -> str:
         """The generated Python text."""
         text = render("triton/attention.py.jinja", program=self, operator=_OPERATOR)
-        # Operators are named after all of the text: two versions of a graph's kernels never answer for each other.
+        # Operators are named after all of the text: two versions of a graph's kernels never answer for each other, and
+        # two names of a graph share one.
         return text.replace(_OPERATOR, f"attention_{hashlib.sha256(text.encode()).hexdigest()[:16]}")
 
     @property
@@ -198,7 +198,6 @@ def triton_program(graph: AttentionGraph) -> TritonProgram:
     names = name_values(forward, backward)
     narrow = narrow_values(forward, backward)
     return TritonProgram(
-        graph.name,
         graph.equation(),
         tuple(name.lower() for name in graph.inputs),
         forward,

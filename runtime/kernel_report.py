@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from codegen import KernelBuild, build_ahead, plan_kernels, triton_program
+from codegen import KernelBuild, build_ahead, kernel_program, plan_kernels
 from graphir import AttentionGraph
 from graphir.cost import quantity
 
@@ -12,7 +12,7 @@ from graphir.cost import quantity
 def describe_kernels(graphs: Iterable[AttentionGraph]) -> Iterator[str]:
     """For each graph its formula, the plan of its kernels with roofline times, and their source."""
     for graph in graphs:
-        program = triton_program(graph)
+        program = kernel_program(graph)
         plan = plan_kernels(program)
         yield f"{graph.name}: {graph.equation()}\n\nplan: {plan}\n\n{plan.roofline()}\n\n{program.source}"
 

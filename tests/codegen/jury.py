@@ -16,8 +16,8 @@ from codegen.algebra import Builder
 from codegen.dense import evaluate_dense
 from codegen.derive import GRADIENT
 from codegen.expr import Pointwise, topological
+from codegen.generated import load_source
 from codegen.lower import RULES, lower
-from codegen.rendering import load_source
 from codegen.schedule import ScheduleError
 from graphir import AttentionGraph, reference
 from tests.codegen.kernels import largest_errors
@@ -60,7 +60,7 @@ def objection(text: str, known: Known | None = None, last: str = SHORT) -> tuple
         return PLAN, f"{found} instead of {known}"
     if JURORS.index(last) < JURORS.index(KERNELS):
         return None
-    attention = load_source(program.source, "attention", importable=True).attention
+    attention = load_source(program.source, "attention", operators=True).attention
     # Two programs a sequence: the partial sums of two blocks, and of one.
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(attention.__globals__, "PROGRAMS", 6)
