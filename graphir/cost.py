@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from graphir.checks import check_whole
 from graphir.ops import ValueType
 
 if TYPE_CHECKING:
@@ -224,5 +225,4 @@ def _linear_parameters(width: int, out: int) -> int:
 
 def _check_positive(**sizes: int) -> None:
     for what, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"{what} must be a whole number of at least 1, not {size!r}")
+        check_whole(size, what)

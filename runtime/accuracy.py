@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphir import AttentionGraph, reference
+from graphir import AttentionGraph, OpnasError, reference
 from graphir.validation import INPUT_NAMES
 from runtime.eager import evaluate_eager
 
@@ -54,11 +54,11 @@ NOISE = 1e-12
 """A float64 array whose entries are below this part of the others' is zero but for rounding."""
 
 
-class JudgeError(RuntimeError):
+class JudgeError(OpnasError, RuntimeError):
     """The judge is wrong itself."""
 
 
-class IncomparableError(RuntimeError):
+class IncomparableError(OpnasError, RuntimeError):
     """Nothing can be said about this graph on these inputs in this type: it overflows, or loses all digits."""
 
 
