@@ -112,6 +112,12 @@ def search(
     winner_steps: Annotated[
         int, typer.Option(help="Steps of the winner before it is saved.")
     ] = _DEFAULT.winner_steps,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda or cuda:<number>; auto is a GPU where there is one.")
+    ] = _DEFAULT.proxy.device,
+    backend: Annotated[
+        Literal["auto", "torch", "triton"], typer.Option(help="Fused kernels on a GPU, or PyTorch's form.")
+    ] = _DEFAULT.proxy.backend,
 ) -> None:
     """Evolve a backbone on real text; ends with a ranked list, a drawing and a trained winner."""
     from graphir import EXTENDED_OPERATIONS
@@ -145,6 +151,8 @@ def search(
             held_out_sequences=held_out,
             warm_up_steps=warm_up_steps,
             candidate_steps=candidate_steps,
+            device=device,
+            backend=backend,
         ),
         winner_steps=winner_steps,
     )
