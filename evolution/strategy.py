@@ -136,8 +136,9 @@ class RegularizedEvolution:
     the best of a random sample of it. Where none has succeeded, the proposal is a random backbone.
 
     Attributes:
-        population: size of the population, and number of random backbones at the start.
-        tournament: size of the sample.
+        population: size of the population, and number of random backbones at the start (assumed; the source has 100
+            of 20,000 evaluations).
+        tournament: size of the sample (assumed; the source has 25 of 100).
         batch: proposals made from one state of the population; 1 is the method as published, more lets that
             many be evaluated at the same time.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -19,10 +20,12 @@ def prepare_output() -> None:
 
     What an encoding lacks (ASCII in a job's log, Latin-1) is written as an escape: no output is worth a search.
     """
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # the shell has closed it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open as long as the process is)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     for name in ("COLUMNS", "LINES"):
         if not _SIZE.fullmatch(os.environ.get(name, "1")):
             del os.environ[name]
@@ -46,15 +49,26 @@ def overflow_of(console: Console) -> OverflowMethod:
     return "ellipsis" if console.encoding.lower().startswith("utf") else "crop"
 
 
+def printable(text: str, keep: str = "") -> str:
+    """``text`` with escapes for all characters that do not print, line breaks included, but for those to ``keep``.
+
+    Example:
+        >>> printable("two\\nlines and \\x1b[2J")
+        'two\\\\nlines and \\\\x1b[2J'
+    """
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
 def say(console: Console, text: str, style: str = "", cut: bool = False) -> None:
-    """Print ``text`` as it is, on one line however long that is.
+    """Print ``text`` as it is, each of its lines on one line however long that is.
 
     Args:
         console: where.
-        text: names, paths and reasons may stand in it.
+        text: names, paths and reasons may stand in it; what would steer a terminal is shown as an escape.
         style: of all of it.
         cut: end the line where the screen does; in a file or a pipe it is whole all the same.
     """
+    text = printable(text, keep="\n")
     if cut and is_screen(console):
         console.print(Text(text, style=style), no_wrap=True, overflow=overflow_of(console))
     else:

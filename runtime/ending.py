@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from graphir import OpnasError
+from runtime.console import printable
 from runtime.stopping import Stopped, stop_on_signals
 
 
@@ -40,8 +41,7 @@ def end_well(command: Callable[[], object]) -> None:
 
 def _end(message: str, code: int) -> NoReturn:
     """One line on standard error, whatever stands in the message."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    print(f"opnas: {line}", file=sys.stderr)
+    print(f"opnas: {printable(message)}", file=sys.stderr)
     raise SystemExit(code) from None
 
 

@@ -15,6 +15,7 @@ import torch
 
 from evolution import Candidate, SearchResult, Study, search
 from graphir.files import write_json
+from runtime.console import printable
 from runtime.corpus import Corpus
 from runtime.export import TrainedModel, save_model
 from runtime.masking import training_batches
@@ -205,7 +206,9 @@ def _saved_metrics(run: Run, winner: Candidate) -> dict[str, float] | None:
 
 def _log_candidate(candidate: Candidate) -> None:
     origin = f"from {candidate.parent}, {candidate.mutation}" if candidate.mutation else "random"
-    outcome = f"score {candidate.score:.4f}" if candidate.ok else f"failed: {candidate.reason}"
+    outcome = (
+        f"score {candidate.score:.4f}" if candidate.ok else f"failed: {printable(str(candidate.reason))}"
+    )
     logger.info("candidate %d (%s): %s in %.1f s", candidate.index, origin, outcome, candidate.seconds)
 
 

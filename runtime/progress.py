@@ -17,7 +17,7 @@ from evolution import Candidate
 from evolution.candidate import ranking
 from evolution.strategy import OperationPriorityEvolution
 from graphir import Backbone, ConvLayer
-from runtime.console import is_screen, overflow_of, say
+from runtime.console import is_screen, overflow_of, printable, say
 from runtime.run_config import RunConfig
 
 STAGES = {
@@ -62,7 +62,7 @@ class PlainReporter:
     def candidate(self, history: Sequence[Candidate]) -> None:
         """Print the newest candidate, the best so far and the time left."""
         newest = history[-1]
-        outcome = f"score {show_score(newest)}" if newest.ok else f"failed ({newest.reason})"
+        outcome = f"score {show_score(newest)}" if newest.ok else f"failed ({printable(str(newest.reason))})"
         say(
             self.console,
             f"  {len(history)}/{self.config.candidates}  {outcome}  best {show_score(best_of(history))}  "

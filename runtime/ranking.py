@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from evolution import Candidate
-from runtime.console import say
+from runtime.console import printable, say
 from runtime.pipeline import Outcome
 from runtime.run import Run
 
@@ -69,4 +69,4 @@ def print_run(run: Run, console: Console) -> None:
         print_ranking(ranked, console)
         say(console, ranked[0].backbone.summary())
     for candidate in failures[:_SHOWN]:
-        say(console, f"candidate {candidate.index} failed: {candidate.reason}")
+        say(console, f"candidate {candidate.index} failed: {printable(str(candidate.reason))}")

@@ -11,7 +11,8 @@ from graphir import InputError
 from graphir.checks import check_number, check_whole, excerpt
 from runtime.proxy_config import PROXY_SPACE, ProxyConfig
 
-RUN_FORMAT = "opnas.run/1"
+RUN_FORMAT = "opnas.run/2"
+"""In version 1 scores were accuracies; those of a search that goes on must be of one kind."""
 MAX_COUNT = 2**31
 
 

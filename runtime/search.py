@@ -97,15 +97,22 @@ def reopen(folder: str | Path, *, corpus: str | Path | None = None) -> tuple[Run
     """The run in ``folder`` and its text. Arguments as of `resume`."""
     run = Run.open(folder)
     if corpus is None:
-        try:
-            return run, load_corpus(run.corpus_path)
-        except CorpusError as error:
-            if run.corpus_path is None:
-                raise
-            raise RunError(
-                f"{error}; if it was moved, say where it is: opnas resume {folder} --corpus FILE"
-            ) from None
+        return run, _text_of(run)
     text = load_corpus(corpus)
     if text.digest != run.config.corpus_digest:
         raise RunError(ANOTHER_TEXT.format(name=text.name))
     return run.moved_corpus(str(Path(corpus).resolve()), text.stream), text
+
+
+def _text_of(run: Run) -> Corpus:
+    """The text that a run names. Where it is not there any more, the error says how to name another place."""
+    try:
+        text = load_corpus(run.corpus_path)
+        if text.digest == run.config.corpus_digest:
+            return text
+        message = ANOTHER_TEXT.format(name=text.name)
+    except CorpusError as error:
+        message = str(error)
+    if run.corpus_path is not None:
+        message += f"; if it was moved, say where it is: opnas resume {run.folder} --corpus FILE"
+    raise RunError(message)

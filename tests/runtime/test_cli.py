@@ -136,6 +136,8 @@ def test_search_refuses_an_existing_folder(opnas, tmp_path):
         ("--seed", "-1", "seed"),
         ("--seq-len", "2", "seq_len"),
         ("--temperature", "0", "temperature"),
+        ("--minutes", "nan", "minutes"),
+        ("--scores", "ranks", "standardised"),
     ],
 )
 def test_search_refuses_options_out_of_bounds(opnas, tmp_path, tiny_options, option, value, word):
@@ -188,6 +190,20 @@ def test_an_unknown_preset_is_answered_with_the_nearest_names(opnas):
 
 def test_drawing_to_an_unknown_kind_of_file_is_refused(opnas, tmp_path):
     refused(opnas("inspect", "bert/1", "--draw", tmp_path / "graph.gif"), ".svg")
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_are_checked_before_anything_is_read_or_worked_out(opnas, tmp_path, monkeypatch):
+    def worked(*arguments, **options):
+        pytest.fail("something was worked out first")
+
+    for place in ("search.load_corpus", "targets.resolve", "bench.benchmark", "run.Run.open"):
+        monkeypatch.setattr(f"runtime.{place}", worked)
+    refused(opnas("search", "--strategy", "opnass", "--out", tmp_path / "run"), "opnas")
+    refused(opnas("search", "--minutes", "0", "--out", tmp_path / "run"), "minutes")
+    refused(opnas("inspect", "bert/1", "--draw", tmp_path / "graph.gif"), ".svg")
+    refused(opnas("bench", "bert/1", "--json", tmp_path), "folder")
+    refused(opnas("bench", "bert/1", "--json", tmp_path / "gone" / "bench.json"), "folder")
     assert not list(tmp_path.iterdir())
 
 

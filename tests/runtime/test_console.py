@@ -70,6 +70,13 @@ def test_a_ranking_in_a_file_has_whole_formulas_whatever_the_width(width):
             assert out.count(line + "\n") == 3
 
 
+def test_a_reason_cannot_steer_the_terminal_or_begin_a_line():
+    failed = candidate(status="failed", reason="two\nlines\x1b[2J\r\x07")
+    out = printed(lambda console: PlainReporter(RunConfig(), console).candidate([failed]))
+    assert "failed (two\\nlines\\x1b[2J\\r\\x07)" in out
+    assert len(out.splitlines()) == 1
+
+
 def test_a_ranking_shows_the_score_and_the_accuracy():
     out = printed(
         lambda console: print_ranking(

@@ -118,6 +118,17 @@ def test_a_moved_run_says_how_to_go_on_and_goes_on(tmp_path, corpus_file, opnas,
     assert opnas("resume", new / "run")[0] == 0  # it has learnt where the text is
 
 
+def test_another_text_where_the_old_one_was_is_refused_with_the_way_to_go_on(
+    tmp_path, corpus_file, tiny_config
+):
+    text = tmp_path / "text.txt"
+    text.write_bytes(corpus_file.read_bytes())
+    run, _ = begin(tmp_path / "run", corpus=text, config=tiny_config)
+    text.write_text(corpus_file.read_text().replace("graph", "tree"))
+    with pytest.raises(RunError, match=r"not the text .* opnas resume .*run --corpus FILE"):
+        reopen(run.folder)
+
+
 def test_a_moved_run_does_not_go_on_with_another_text(tmp_path, corpus_file, tiny_config):
     run, _ = begin(tmp_path / "run", corpus=corpus_file, config=tiny_config)
     other = tmp_path / "other.txt"
