@@ -1,17 +1,18 @@
 """The compiler: graphs become readable source for PyTorch and for Triton."""
 
 from codegen.aot import TARGETS, KernelBuild, build_ahead
-from codegen.attention import BackendError, CompiledAttention, compile_attention
-from codegen.backbone import backbone_source, compile_backbone
+from codegen.attention import Backend, BackendError, CompiledAttention, compile_attention, kernel_program
+from codegen.backbone import backbone_source, compile_backbone, kernel_files
 from codegen.devices import DEVICES, Device
 from codegen.kernel_plan import KernelPlan, PlannedKernel, plan_kernels
 from codegen.plan import Plan, PlannedStep
-from codegen.triton_attention import TritonProgram, triton_program
+from codegen.triton_attention import TritonProgram
 from codegen.tuning import tune_attention
 
 __all__ = [
     "DEVICES",
     "TARGETS",
+    "Backend",
     "BackendError",
     "CompiledAttention",
     "Device",
@@ -25,7 +26,8 @@ __all__ = [
     "build_ahead",
     "compile_attention",
     "compile_backbone",
+    "kernel_files",
+    "kernel_program",
     "plan_kernels",
-    "triton_program",
     "tune_attention",
 ]

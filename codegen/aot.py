@@ -7,16 +7,17 @@ import re
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codegen.attention import BackendError
+from codegen.attention import BackendError, kernel_program, load_kernels
 from codegen.devices import SHARED_MEMORY
 from codegen.emit_triton import KernelText
+from codegen.instructions import Instruction, hottest_loop, read_amdgcn, read_sass
 from codegen.launch import Tiles, block_of, tiles_of
-from codegen.rendering import load_source
-from codegen.triton_attention import TritonProgram, triton_program
+from codegen.triton_attention import TritonProgram
 from graphir import AttentionGraph
 
 TARGETS = tuple(SHARED_MEMORY)
@@ -35,6 +36,7 @@ class KernelBuild:
         spilled: bytes of a thread's registers that went to memory (its stack).
         shared_memory: bytes of a program.
         shared_limit: bytes that a program may have on the device.
+        loop: instructions of its hottest loop (`codegen.instructions.hottest_loop`); 0 without a loop.
         seconds: how long the build took.
     """
 
@@ -44,6 +46,7 @@ class KernelBuild:
     spilled: int
     shared_memory: int
     shared_limit: int
+    loop: int
     seconds: float
 
     @property
@@ -74,7 +77,7 @@ def build_ahead(
         BackendError: where Triton is not installed or runs as an interpreter.
         ValueError: for an unknown target or type.
     """
-    program = triton_program(graph)
+    program = kernel_program(graph)
     module = _loaded(program, target, dtype)
     return [
         build_kernel(program, module, kernel, target, head_dim, dtype, masked=masked, dropout=dropout)
@@ -91,10 +94,7 @@ def _loaded(program: TritonProgram, target: str, dtype: str) -> Any:
         raise BackendError(
             "TRITON_INTERPRET=1 is set: nothing can be built while Triton runs as an interpreter"
         )
-    try:
-        return load_source(program.source, "attention", importable=True)
-    except ModuleNotFoundError as error:
-        raise BackendError("Triton is not installed: pip install triton") from error
+    return load_kernels(program)
 
 
 def build_kernel(
@@ -109,16 +109,33 @@ def build_kernel(
     dropout: bool = False,
 ) -> KernelBuild:
     """Build one kernel, with other tiles than the first choice where ``tiles`` is given."""
+    tiles = tiles or tiles_of(kernel, target, 4 if dtype == "float32" else 2, block_of(head_dim))
+    settings = _constants(head_dim, dtype, tiles, masked, dropout)
+    return build_function(
+        getattr(module, f"{kernel.name}_kernel"),
+        _argument_types(program, kernel, ELEMENT_TYPES[dtype], masked, dropout),
+        {name: settings[name] for name in kernel.constants},
+        target,
+        tiles,
+    )
+
+
+def build_function(
+    function: Any, types: Mapping[str, str], constants: Mapping[str, Any], target: str, tiles: Tiles
+) -> KernelBuild:
+    """Build a Triton function, told what a launch would find: pointers and strides are multiples of 16.
+
+    Args:
+        function: what ``triton.jit`` gave, called ``<name>_kernel``.
+        types: of its arguments that are no constants, e.g. ``*bf16``; others that it lacks do no harm.
+        constants: the values of all others.
+        target: one of `TARGETS`.
+        tiles: own block, tile of a loop, warps, pipeline stages.
+    """
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    size = 4 if dtype == "float32" else 2
-    tiles = tiles or tiles_of(kernel, target, size, block_of(head_dim))
-    function = getattr(module, f"{kernel.name}_kernel")
-    settings = _constants(head_dim, dtype, tiles, masked, dropout)
-    constants = {name: settings[name] for name in kernel.constants}
-    types = _argument_types(program, kernel, ELEMENT_TYPES[dtype], masked, dropout)
     signature = {name: types.get(name, "constexpr") for name in function.arg_names}
     attributes = {
         (place,): [["tt.divisibility", 16]]
@@ -135,9 +152,12 @@ def build_kernel(
         options={"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True},
     )
     seconds = time.perf_counter() - start
-    registers, spilled = _read_amdgcn(compiled.asm["amdgcn"]) if hip else _read_cubin(compiled.asm["cubin"])
-    shared = compiled.metadata.shared
-    return KernelBuild(kernel.name, tiles, registers, spilled, shared, SHARED_MEMORY[target], seconds)
+    registers, spilled, code = (
+        _read_amdgcn(compiled.asm["amdgcn"]) if hip else _read_cubin(compiled.asm["cubin"])
+    )
+    name = function.__name__.removesuffix("_kernel")
+    shared, limit = compiled.metadata.shared, SHARED_MEMORY[target]
+    return KernelBuild(name, tiles, registers, spilled, shared, limit, hottest_loop(code), seconds)
 
 
 def _constants(head_dim: int, dtype: str, tiles: Tiles, masked: bool, dropout: bool) -> dict[str, Any]:
@@ -179,22 +199,23 @@ def _argument_types(
     return types
 
 
-def _read_cubin(cubin: bytes) -> tuple[int, int]:
-    """Registers and stack bytes of a thread."""
+def _read_cubin(cubin: bytes) -> tuple[int, int, list[Instruction]]:
+    """Registers and stack bytes of a thread, and the instructions."""
     import triton
 
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
-        text = subprocess.run(
-            [str(tool), "-res-usage", str(path)], capture_output=True, text=True, check=True
-        ).stdout
-    usage = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", text)}
-    return usage["REG"], usage["STACK"] + usage["LOCAL"]
+        usage, sass = (
+            subprocess.run([str(tool), option, str(path)], capture_output=True, text=True, check=True).stdout
+            for option in ("-res-usage", "-sass")
+        )
+    found = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
+    return found["REG"], found["STACK"] + found["LOCAL"], read_sass(sass)
 
 
-def _read_amdgcn(assembly: str) -> tuple[int, int]:
-    """Vector registers of a thread, and bytes that were spilled."""
+def _read_amdgcn(assembly: str) -> tuple[int, int, list[Instruction]]:
+    """Vector registers of a thread, bytes that were spilled, and the instructions."""
     found = dict(re.findall(r"\.(vgpr_count|vgpr_spill_count):\s*(\d+)", assembly))
-    return int(found["vgpr_count"]), 4 * int(found["vgpr_spill_count"])
+    return int(found["vgpr_count"]), 4 * int(found["vgpr_spill_count"]), read_amdgcn(assembly)

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from codegen.algebra import Builder
 from codegen.contract import order_contractions
 from codegen.emit_torch import TorchProgram, write_program
+from codegen.generated import load_source
 from codegen.kernel_plan import KernelPlan, plan_kernels
-from codegen.launch import HEAD_BLOCKS
 from codegen.lower import lower
 from codegen.plan import Plan, plan_steps
-from codegen.rendering import load_source, render
+from codegen.rendering import render
 from codegen.torch_steps import select_steps
-from codegen.triton_attention import triton_program
+from codegen.triton_attention import TritonProgram, triton_program
 from graphir import AttentionGraph, OpnasError
 
 if TYPE_CHECKING:
     import torch
 
 Backend = Literal["auto", "torch", "triton"]
-
-MAX_HEAD_DIM = HEAD_BLOCKS[-1]
-"""The largest head dimension of kernels."""
 
 
 class BackendError(OpnasError, RuntimeError):
@@ -38,22 +34,28 @@ class BackendError(OpnasError, RuntimeError):
 class CompiledAttention:
     """A graph as a differentiable function; call it with tensors.
 
+    It can be pickled: what is sent is the graph, and the other process compiles it.
+
     Attributes:
         graph: the graph it was compiled from.
         backend: ``"torch"`` or ``"triton"``: what ``source`` and ``plan`` describe.
         source: the generated Python text, which imports only torch, and triton for kernels.
         plan: what it will do, and at which cost.
+        program: what ``source`` was written from.
         function: the generated function itself.
         elsewhere: the function for tensors that kernels do not take (on a CPU, or float64); None where only
             kernels are wanted.
+        wanted: the backend that was asked for.
     """
 
     graph: AttentionGraph
-    backend: str
+    backend: Literal["torch", "triton"]
     source: str
     plan: Plan | KernelPlan
+    program: TorchProgram | TritonProgram
     function: Callable[..., torch.Tensor]
     elsewhere: Callable[..., torch.Tensor] | None = None
+    wanted: Backend = "torch"
 
     def __call__(
         self,
@@ -66,7 +68,8 @@ class CompiledAttention:
         """Run it.
 
         Args:
-            q, k, v: ``[B, H, S, D]``, floating point; those that the graph does not use may be None.
+            q, k, v: ``[B, H, S, D]``, floating point; those that the graph does not use may be None. Under autocast
+                their types may differ.
             key_mask: bool ``[B, S]``, True = real token. Whatever stands at other positions, NaN
                 included, changes neither the result nor a gradient at real ones.
             dropout_p: probability with which an entry of a softmax over S is dropped; equal softmaxes
@@ -76,21 +79,22 @@ class CompiledAttention:
             ``[B, H, S, D]``; rows at padded positions are zero.
 
         Raises:
-            ValueError: where shapes or types do not fit; the message says what would be right.
+            ValueError: where shapes, types or devices do not fit; the message says what would be right.
             BackendError: where kernels were asked for and cannot take these tensors.
         """
-        shape = _check_inputs(self.graph.inputs, {"Q": q, "K": k, "V": v})
-        _check_mask(key_mask, shape)
+        x = _check_inputs(self.graph.inputs, {"Q": q, "K": k, "V": v})
+        _check_mask(key_mask, x)
         if not 0.0 <= dropout_p < 1.0:
             raise ValueError(f"dropout_p must be at least 0 and below 1, not {dropout_p}")
         function = self.function
-        if self.backend == "triton":
-            given = next(x for name, x in zip("QKV", (q, k, v), strict=True) if name in self.graph.inputs)
-            problem = _kernel_problem(given)
-            if problem and self.elsewhere is None:
-                raise BackendError(f"{problem}: use backend='auto' or 'torch'")
-            function = self.elsewhere if problem and self.elsewhere else function
+        if self.backend == "triton" and (reason := function.__globals__["problem"](x)):
+            if self.elsewhere is None:
+                raise BackendError(f"{reason}: use backend='auto' or 'torch'")
+            function = self.elsewhere
         return function(q, k, v, key_mask, dropout_p)
+
+    def __reduce__(self) -> tuple[Callable[..., CompiledAttention], tuple[AttentionGraph, Backend]]:
+        return compile_attention, (self.graph, self.wanted)
 
 
 def compile_attention(graph: AttentionGraph, backend: Backend = "auto") -> CompiledAttention:
@@ -115,56 +119,58 @@ def compile_attention(graph: AttentionGraph, backend: Backend = "auto") -> Compi
           S x D  linear combination
           S x D  scaled_dot_product_attention
     """
-    if backend not in ("auto", "torch", "triton"):
-        raise ValueError(f"backend must be 'auto', 'torch' or 'triton', not {backend!r}")
-    if backend == "triton":
-        if not _has_triton():
-            raise BackendError("Triton is not installed: pip install triton, or use backend='torch'")
-        return _compile_triton(graph, graph.name)
-    torch_form = _compile_torch(graph, graph.name)
-    if backend == "torch" or not _has_gpu() or not _has_triton():
-        return torch_form
-    return replace(_compile_triton(graph, graph.name), elsewhere=torch_form.function)
+    return _compiled(graph, graph.name, backend, choose_backend(backend))
+
+
+def choose_backend(backend: Backend) -> Literal["torch", "triton"]:
+    """What ``backend`` comes to on this machine: ``"auto"`` is kernels where there are Triton and a GPU.
+
+    Raises:
+        BackendError: for ``"triton"`` where Triton is not installed.
+        ValueError: for an unknown backend.
+    """
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend must be 'auto', 'torch' or 'triton', not {str(backend)[:40]!r}")
+    if backend == "auto":
+        return "triton" if _has_gpu() and _has_triton() else "torch"
+    if backend == "triton" and not _has_triton():
+        raise BackendError("Triton is not installed: pip install triton, or use backend='torch'")
+    return backend
 
 
 @lru_cache(maxsize=1024)
-def _compile_torch(graph: AttentionGraph, title: str) -> CompiledAttention:
+def kernel_program(graph: AttentionGraph) -> TritonProgram:
+    """The Triton form of a graph; lowered, differentiated and scheduled once, whatever the graph is called.
+
+    It needs no Triton. Raises `codegen.schedule.ScheduleError` for a fault of the compiler.
+    """
+    return triton_program(graph)
+
+
+def load_kernels(program: TritonProgram) -> Any:
+    """The module of a program: its kernels, operators and ``attention``. Raises `BackendError` without Triton."""
+    try:
+        return load_source(program.source, "attention", operators=True)
+    except ModuleNotFoundError as error:
+        raise BackendError("Triton is not installed: pip install triton") from error
+
+
+@lru_cache(maxsize=1024)
+def _compiled(
+    graph: AttentionGraph, title: str, wanted: Backend, chosen: Literal["torch", "triton"]
+) -> CompiledAttention:
     """Compile once for each graph and name; graphs are equal whatever their names."""
-    program, plan = torch_program(graph, "attention")
-    source = torch_source(program, title)
-    return CompiledAttention(graph, "torch", source, plan, load_source(source, "attention").attention)
-
-
-@lru_cache(maxsize=1024)
-def _compile_triton(graph: AttentionGraph, title: str) -> CompiledAttention:
-    program = triton_program(graph)
-    function = load_source(program.source, "attention", importable=True).attention
-    return CompiledAttention(graph, "triton", program.source, plan_kernels(program), function)
-
-
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _kernel_problem(x: torch.Tensor | None) -> str:
-    """Why the kernels cannot take a tensor; empty where they can."""
-    import torch
-
-    if x is None:
-        return ""
-    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
-        return f"Triton kernels need tensors on a GPU, and these are on {x.device}"
-    if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        return f"Triton kernels take float32, float16 and bfloat16, not {x.dtype}"
-    if x.shape[-1] > MAX_HEAD_DIM:
-        return f"Triton kernels take head dimensions up to {MAX_HEAD_DIM}, not {x.shape[-1]}"
-    return ""
+    if chosen == "torch":
+        program, plan = torch_program(graph, "attention")
+        source = torch_source(program, title)
+        function = load_source(source, "attention").attention
+        return CompiledAttention(graph, "torch", source, plan, program, function, wanted=wanted)
+    kernels = kernel_program(graph)
+    elsewhere = _compiled(graph, title, "torch", "torch").function if wanted == "auto" else None
+    function = load_kernels(kernels).attention
+    return CompiledAttention(
+        graph, "triton", kernels.source, plan_kernels(kernels), kernels, function, elsewhere, wanted
+    )
 
 
 def torch_source(program: TorchProgram, title: str) -> str:
@@ -186,44 +192,67 @@ def torch_program(graph: AttentionGraph, name: str) -> tuple[TorchProgram, Plan]
     return write_program(graph, root, steps, name), plan_steps(steps)
 
 
-def _check_inputs(used: tuple[str, ...], given: dict[str, torch.Tensor | None]) -> tuple[int, ...]:
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _has_gpu() -> bool:
     import torch
 
-    shape: tuple[int, ...] | None = None
-    dtype: torch.dtype | None = None
+    return torch.cuda.is_available()
+
+
+def _autocasts(kind: str) -> bool:
+    import torch
+
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def _check_inputs(used: tuple[str, ...], given: dict[str, torch.Tensor | None]) -> torch.Tensor:
+    """The first input that is used, where all fit together."""
+    import torch
+
+    first: torch.Tensor | None = None
     for name in used:
-        tensor = given[name]
+        tensor, variable = given[name], name.lower()
         if tensor is None:
-            raise ValueError(
-                f"the graph uses {name}: pass a tensor [B, H, S, D] for {name.lower()}, not None"
-            )
+            raise ValueError(f"the graph uses {name}: pass a tensor [B, H, S, D] for {variable}, not None")
         if not isinstance(tensor, torch.Tensor) or tensor.dim() != 4 or not tensor.is_floating_point():
             raise ValueError(
-                f"{name.lower()} must be a floating-point tensor [B, H, S, D], not {_described(tensor)}"
+                f"{variable} must be a floating-point tensor [B, H, S, D], not {_described(tensor)}"
             )
-        if shape is not None and tuple(tensor.shape) != shape:
+        if first is None:
+            first = tensor
+        if tensor.shape != first.shape:
             raise ValueError(
-                f"q, k and v must have one shape: {name.lower()} is {list(tensor.shape)}, not {list(shape)}"
+                f"q, k and v must have one shape: {variable} is {list(tensor.shape)}, not {list(first.shape)}"
             )
-        if dtype is not None and tensor.dtype != dtype:
-            raise ValueError(f"q, k and v must have one dtype: {name.lower()} is {tensor.dtype}, not {dtype}")
-        shape, dtype = tuple(tensor.shape), tensor.dtype
-    if shape is None:
+        if tensor.device != first.device:
+            raise ValueError(
+                f"q, k and v must be on one device: {variable} is on {tensor.device}, not {first.device}"
+            )
+        if tensor.dtype != first.dtype and not _autocasts(tensor.device.type):
+            raise ValueError(
+                f"q, k and v must have one dtype: {variable} is {tensor.dtype}, not {first.dtype}"
+            )
+    if first is None:
         raise ValueError("the graph uses no input")
-    return shape
+    return first
 
 
-def _check_mask(key_mask: torch.Tensor | None, shape: tuple[int, ...]) -> None:
+def _check_mask(key_mask: torch.Tensor | None, x: torch.Tensor) -> None:
     if key_mask is None:
         return
     import torch
 
-    wanted = (shape[0], shape[2])
+    wanted = (x.shape[0], x.shape[2])
     fits = isinstance(key_mask, torch.Tensor) and key_mask.dtype == torch.bool
     if not fits or tuple(key_mask.shape) != wanted:
         raise ValueError(
             f"key_mask must be bool [B, S] = {list(wanted)}, True = real token, not {_described(key_mask)}"
         )
+    if key_mask.device != x.device:
+        raise ValueError(f"key_mask must be on the device of the inputs, {x.device}, not {key_mask.device}")
 
 
 def _described(value: Any) -> str:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from codegen.attention import torch_program
-from codegen.emit_torch import TorchProgram
-from codegen.rendering import load_source, render
+from codegen.attention import Backend, choose_backend, kernel_program, torch_program
+from codegen.generated import load_source, module_name
+from codegen.rendering import render
 from graphir import AttentionGraph, AttentionLayer, Backbone
 
 if TYPE_CHECKING:
     from torch import nn
+
+Kernels = Literal["none", "beside", "preferred", "only"]
+"""How a module comes to its kernels: it has none; from files beside it, where it finds a GPU; from this process, for
+the tensors that they take; or for all tensors."""
+
+_IMPORTS: dict[Kernels, tuple[str, ...]] = {
+    "none": (),
+    "beside": (
+        "import functools",
+        "import importlib.util",
+        "import os",
+        "import sys",
+        "import warnings",
+        "from pathlib import Path",
+    ),
+    "preferred": ("import functools", "import importlib"),
+    "only": ("import importlib",),
+}
 
 
 def backbone_source(
@@ -21,6 +40,7 @@ def backbone_source(
     max_positions: int = 512,
     dropout: float = 0.1,
     loader: bool = False,
+    kernels: Kernels = "none",
 ) -> str:
     """The text of a Python file that defines ``Model``, a masked language model, and imports only torch.
 
@@ -30,6 +50,8 @@ def backbone_source(
         max_positions: longest sequence in tokens.
         dropout: probability for embeddings, softmaxes and residual branches in training.
         loader: also write a function ``load`` that reads ``model.safetensors`` beside the file.
+        kernels: ``"beside"`` for a file that runs the kernels of `kernel_files` where it finds them, Triton and a
+            GPU, and the PyTorch form elsewhere. The others are for `compile_backbone`.
 
     Raises:
         ValueError: for sizes below 1 or a probability outside [0, 1).
@@ -40,50 +62,120 @@ def backbone_source(
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout must be at least 0 and below 1, not {dropout!r}")
 
-    programs: dict[AttentionGraph, TorchProgram] = {}
+    # Layers with one graph share one function, named after the first of them.
+    names: dict[AttentionGraph, str] = {}
     mixers: list[str] = []
     for number, layer in enumerate(backbone.layers, 1):
-        if not isinstance(layer, AttentionLayer):
+        if isinstance(layer, AttentionLayer):
+            name = names.setdefault(layer.graph, f"attention_{number}")
+            mixers.append(f'Attention({name}, inputs="{"".join(layer.graph.inputs)}")')
+        else:
             mixers.append(f"LightConv({layer.kernel_size})")
-            continue
-        # Layers with one graph share one function.
-        program = programs.get(layer.graph)
-        if program is None:
-            program, _ = torch_program(layer.graph, f"attention_{number}")
-            programs[layer.graph] = program
-        mixers.append(f'Attention({program.name}, inputs="{"".join(layer.graph.inputs)}")')
+    kernels = kernels if names else "none"
+    programs = [torch_program(graph, name)[0] for graph, name in names.items()]
+    modules = [_kernel_module(graph) for graph in names] if kernels in ("preferred", "only") else []
+    imports = [*_IMPORTS[kernels], *(["from pathlib import Path"] if loader else [])]
     return render(
         "torch/backbone.py.jinja",
         backbone=backbone,
         layer_lines=backbone.equation().splitlines(),
-        programs=list(programs.values()),
-        needed=frozenset().union(*(program.needed for program in programs.values())),
+        programs=programs,
+        needed=frozenset().union(*(program.needed for program in programs)),
         mixers=mixers,
         has_conv=any(mixer.startswith("LightConv") for mixer in mixers),
         vocab_size=vocab_size,
         max_positions=max_positions,
         dropout=float(dropout),
         loader=loader,
+        kernels=kernels,
+        modules=modules,
+        decorators=_decorators(kernels, len(programs), modules),
+        imports=list(dict.fromkeys(imports)),
+        needs="torch alone" + ("" if kernels == "none" else ", and Triton for its kernels"),
     )
 
 
+def kernel_files(backbone: Backbone) -> dict[str, str]:
+    """The text of each file that `backbone_source` with ``kernels="beside"`` looks for, by file name.
+
+    One file a distinct graph, ``kernels_1.py`` and so on, in the order of the layers; it imports torch and triton.
+    """
+    graphs = dict.fromkeys(layer.graph for layer in backbone.layers if isinstance(layer, AttentionLayer))
+    return {
+        f"{_file_stem(number)}.py": kernel_program(graph).source for number, graph in enumerate(graphs, 1)
+    }
+
+
 def compile_backbone(
-    backbone: Backbone, vocab_size: int = 30_522, max_positions: int = 512, dropout: float = 0.1
+    backbone: Backbone,
+    vocab_size: int = 30_522,
+    max_positions: int = 512,
+    dropout: float = 0.1,
+    backend: Backend = "auto",
 ) -> nn.Module:
-    """A new model with freshly drawn weights (from torch's global generator); arguments as `backbone_source`.
+    """A new model with freshly drawn weights (from torch's global generator).
+
+    Args:
+        backbone, vocab_size, max_positions, dropout: as of `backbone_source`.
+        backend: as of `codegen.compile_attention`: ``"auto"`` runs fused kernels for tensors on a GPU and the PyTorch
+            form elsewhere, ``"torch"`` the PyTorch form everywhere, ``"triton"`` kernels everywhere.
 
     Returns:
         An ``nn.Module``: ``model(input_ids, key_mask=None)`` takes int64 ``[B, S]`` and bool ``[B, S]``
         (True = real token) and gives logits ``[B, S, vocab_size]``; ``model.hidden`` and ``model.logits``
-        are its two halves, ``model.source`` its generated text.
+        are its two halves, ``model.source`` its generated text. It can be pickled, and so sent to other
+        processes, where opnas is installed; to keep weights, save ``model.state_dict()``.
+
+    Raises:
+        BackendError: for ``"triton"`` where Triton is not installed.
+        ValueError: for sizes out of bounds or an unknown backend.
     """
-    source = backbone_source(backbone, vocab_size, max_positions, dropout)
-    model: nn.Module = _load(source).Model()
+    kernels: Kernels = "none"
+    if choose_backend(backend) == "triton":
+        kernels = "preferred" if backend == "auto" else "only"
+    source = backbone_source(backbone, vocab_size, max_positions, dropout, kernels=kernels)
+    graphs = dict.fromkeys(backbone.graphs) if kernels != "none" else {}
+    model: nn.Module = _load(source, tuple(kernel_program(graph).source for graph in graphs)).Model()
     return model
 
 
 @lru_cache(maxsize=64)
-def _load(source: str) -> ModuleType:
+def _load(source: str, kernel_sources: tuple[str, ...]) -> ModuleType:
+    for text in kernel_sources:
+        load_source(text, "attention", operators=True)
     module = load_source(source, "backbone")
     module.Model.source = source
+    module.Model.kernel_sources = kernel_sources
+    module.Model.__reduce_ex__ = _reduce_model
     return module
+
+
+def _reduce_model(model: Any, protocol: Any) -> tuple[Any, ...]:
+    """What a model is pickled as: its text first, so that the classes of its parts are there when they are read."""
+    parts: tuple[Any, ...] = tuple(object.__reduce_ex__(model, 2))
+    return _restore_model, (model.source, model.kernel_sources), *parts[2:]
+
+
+def _restore_model(source: str, kernel_sources: tuple[str, ...]) -> nn.Module:
+    kind = _load(source, kernel_sources).Model
+    model: nn.Module = kind.__new__(kind)
+    return model
+
+
+def _kernel_module(graph: AttentionGraph) -> str:
+    return module_name(kernel_program(graph).source, "attention")
+
+
+def _decorators(kernels: Kernels, count: int, modules: Sequence[str]) -> list[str]:
+    """What stands above each attention function, without its @."""
+    write: Callable[[int], str] = {
+        "none": lambda number: "",
+        "beside": lambda number: f'with_kernels(load_kernels("{_file_stem(number + 1)}"))',
+        "preferred": lambda number: f'with_kernels(importlib.import_module("{modules[number]}"))',
+        "only": lambda number: "",
+    }[kernels]
+    return [write(number) for number in range(count)]
+
+
+def _file_stem(number: int) -> str:
+    return f"kernels_{number}"

@@ -219,8 +219,9 @@ def _load(access: Load, name: str) -> str:
     if not places:
         return f"tl.load({name}_ptr)"
     if len(places) == 1:
-        second = f"{_EXTENTS[access.node.axes[0]]} + " if access.second else ""
-        return f"tl.load({name}_ptr + {second}{places[0]}, mask={real[0]}, other=0.0)"
+        if access.second:
+            return f"_load_rest({name}_ptr + {_EXTENTS[access.node.axes[0]]}, {places[0]}, {real[0]}, DTYPE)"
+        return f"tl.load({name}_ptr + {places[0]}, mask={real[0]}, other=0.0)"
     # Rows of matrices that kernels store are contiguous.
     row_stride = f"{name}_row" if isinstance(access.node, Input) else _EXTENTS[access.node.axes[1]]
     strides = [row_stride, "1"]
@@ -253,7 +254,7 @@ def _stored(node: Expr, name: str, is_narrow: bool) -> Stored:
         return Stored(name, f"(batch, heads, {shape})", "dtype" if is_narrow else "torch.float32", "")
     combine = "{x}.sum(2)"
     if isinstance(node, LogSumExp):
-        combine = "_add_logsumexp({x})"
+        combine = "_add_logsumexp({x}, dtype)"
     elif isinstance(node, Distance):
         combine = "{x}.sum(2).sqrt()"
     if is_narrow:

@@ -27,7 +27,7 @@ from codegen.schedule import (
     softmax_statistic,
 )
 from codegen.tile_writer import Block, Line, Load, Scope, Store, Tile, TileWriter
-from codegen.tiles import HIGHEST, LOWEST, Part, aligned, masked, shape, spread
+from codegen.tiles import HIGHEST, LOWEST, Part, aligned, shape, spread
 
 
 @dataclass(frozen=True)
@@ -263,24 +263,17 @@ class _KernelWriter(TileWriter):
         self, node: LogSumExp, target: tuple[int, ...], instances: Mapping[int, str], scope: Scope, over: str
     ) -> tuple[list[str], str]:
         label = len(node.axes)
-        part = masked(self.part(node.operand, instances, wide=True), label, over, LOWEST)
         # Over the loop [own, loop] is reduced, over the own block [own, D]: the parallel index stands first.
         dims = (*target, label) if over == LOOP else (label, *target)
-        axis = dims.index(label)
+        logits, scale = self.logits(node.operand, dims, instances)
         self.pointwise.append(self.span(dims, instances))
         maximum, weight_sum = self.fresh("maximum"), self.fresh("weight_sum")
-        logits = self.new("logits", aligned(part, dims), scope)
-        newest = self.new("newest", f"tl.maximum({maximum}, tl.max({logits}, {axis}))", scope)
-        repair = self.new("repair", f"tl.exp({maximum} - {newest})", scope)
-        weights = self.new(
-            "weights",
-            f"tl.where({spread(f'real_{over}', axis, 2)}, tl.exp({logits} - {spread(newest, 1 - axis, 2)}), 0.0)",
-            scope,
+        weights, repair = self.fresh("weights"), self.fresh("repair")
+        before_and_real = f"real_{over}, {maximum}, {weight_sum}, {dims.index(label)}"
+        scope.lines.append(
+            f"{maximum}, {weight_sum}, {weights}, {repair} = "
+            f"_add_weights({logits}, {scale}, {before_and_real}, FULL, DTYPE)"
         )
-        scope.lines += [
-            f"{weight_sum} = {weight_sum} * {repair} + tl.sum({weights}, {axis})",
-            f"{maximum} = {newest}",
-        ]
         self.running[node] = _Running(maximum, weight_sum, weights, repair)
         size = shape(target, instances)
         before = [
@@ -289,7 +282,7 @@ class _KernelWriter(TileWriter):
         ]
         # Without a real position there are no weights; a part counts nothing then.
         nothing = HIGHEST if over == LOOP else LOWEST
-        return before, f"_logsumexp({maximum}, {weight_sum}, {nothing})"
+        return before, f"_logsumexp({maximum}, {weight_sum}, {nothing}, DTYPE)"
 
     def add_merged(
         self,

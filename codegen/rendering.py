@@ -1,59 +1,25 @@
-"""Templates to source text, and source text to modules."""
+"""Templates to source text."""
 
 from __future__ import annotations
 
-import hashlib
-import linecache
-import sys
 import textwrap
-from collections import deque
+from collections.abc import Iterable, Sequence
 from functools import cache
-from types import ModuleType
+from pathlib import Path
 from typing import Any
 
 import jinja2
 
-MAX_KNOWN_SOURCES = 1024
-"""Of how many generated modules the lines are kept for tracebacks; a long search makes many thousands."""
+from codegen.lines import WIDTH
 
-_known_sources: deque[str] = deque()
-"""File names, the oldest first."""
+TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
+"""Found by path: whoever uses opnas may have a package called ``templates``."""
 
 
 def render(template: str, **values: Any) -> str:
     """The text of ``templates/<template>`` with ``values``."""
     text = _environment().get_template(template).render(**values)
     return text.rstrip() + "\n"
-
-
-def load_source(source: str, stem: str, importable: bool = False) -> ModuleType:
-    """Run generated source as a module of its own.
-
-    The text is known to `linecache` under a name made from its content, so that tracebacks and
-    `inspect.getsource` show the generated lines. Only source that `render` wrote is ever given here.
-
-    Args:
-        source: the generated text.
-        stem: what it is, for names.
-        importable: for modules that register operators: `sys.modules` keeps the module for as long as the process
-            lives, and the same text gives the same module. torch.compile looks for an operator's globals there, and
-            a second registration would pull the first one's function away from under those who call it.
-    """
-    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
-    filename = f"<opnas {stem} {digest}>"
-    name = f"opnas_{stem}_{digest}"
-    if importable and name in sys.modules:
-        return sys.modules[name]
-    if filename not in linecache.cache:
-        _known_sources.append(filename)
-    while len(_known_sources) > MAX_KNOWN_SOURCES:
-        linecache.cache.pop(_known_sources.popleft(), None)
-    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    module = ModuleType(name, f"Generated source {filename}.")
-    if importable:
-        sys.modules[name] = module
-    exec(compile(source, filename, "exec"), module.__dict__)
-    return module
 
 
 def wrap_docstring(text: str, width: int = 100, indent: int = 4) -> str:
@@ -64,13 +30,63 @@ def wrap_docstring(text: str, width: int = 100, indent: int = 4) -> str:
     return f"\n{' ' * indent}".join(lines)
 
 
+def bracketed(items: Iterable[str], head: str, tail: str, indent: int = 0) -> str:
+    """``head``, ``items`` and ``tail``, such as ``f(``, arguments and ``)``, as ``ruff format`` lays them out.
+
+    Args:
+        items: arguments or parameters; none of them ends with a comma.
+        head: all that stands before them on the line, without its indentation.
+        tail: all that stands behind them.
+        indent: of the line.
+
+    Example:
+        >>> bracketed(["q", "k"], "f(", ")")
+        'f(q, k)'
+        >>> print(bracketed(["q" * 60, "k" * 60], "f(", ")"))
+        f(
+            qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq,
+            kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk,
+        )
+    """
+    items = list(items)
+    inner, margin = ", ".join(items), " " * indent
+    if indent + len(head) + len(inner) + len(tail) <= WIDTH:
+        return head + inner + tail
+    if indent + 4 + len(inner) <= WIDTH:
+        return f"{head}\n{margin}    {inner}\n{margin}{tail}"
+    return f"{head}\n" + "".join(f"{margin}    {item},\n" for item in items) + f"{margin}{tail}"
+
+
+def returned(items: Iterable[str], indent: int = 4) -> str:
+    """``return a, b`` of some expressions, as ``ruff format`` lays it out."""
+    items, margin = list(items), " " * indent
+    line = f"return {', '.join(items)}"
+    if indent + len(line) <= WIDTH:
+        return line
+    return "return (\n" + "".join(f"{margin}    {item},\n" for item in items) + f"{margin})"
+
+
+_TYPES = {"key_mask": "Tensor | None", "seed": "Tensor | None", "dropout_p": "float"}
+
+
+def typed(argument: str) -> str:
+    """An argument of an operator with its type, from which PyTorch reads the operator's schema."""
+    return f"{argument}: {_TYPES.get(argument, 'Tensor')}"
+
+
+def tensors(results: Sequence[str]) -> str:
+    """The type of the results of an operator."""
+    return "Tensor" if len(results) == 1 else f"tuple[{', '.join(['Tensor'] * len(results))}]"
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("templates", "."),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=False,
         autoescape=False,  # the output is Python; every name in it was checked when its graph was made
     )
-    environment.filters["wrap_docstring"] = wrap_docstring
+    for function in (wrap_docstring, bracketed, returned, typed, tensors):
+        environment.filters[function.__name__] = function
     return environment

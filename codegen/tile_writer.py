@@ -11,6 +11,7 @@ from codegen.expr import (
     AXIS_HEAD,
     AXIS_SEQ,
     MINUS,
+    ONE,
     SCORES,
     Axes,
     Coefficient,
@@ -28,9 +29,11 @@ from codegen.expr import (
 from codegen.pointwise import FUNCTIONS
 from codegen.schedule import LOOP, OWN, Binding, Read, ScheduleError, reduces_seq
 from codegen.tiles import (
+    HIGHEST,
     LOWEST,
     ORDER,
     POSITIONS,
+    REAL,
     Part,
     aligned,
     contract,
@@ -302,20 +305,35 @@ class TileWriter:
         """``exp(x - logsumexp)`` of the ``difference``, which is read with ``labels``."""
         terms = [(c, use.relabelled(labels)) for c, use in difference.terms]
         (statistic,) = (use for _, use in terms if isinstance(use.node, LogSumExp))
-        logits = [(c, use) for c, use in terms if use != statistic]
-        maximum = self.part(statistic, instances)
-        rest = maximum._replace(source=self.rests[maximum.source])
-        scale = "1.0"
-        if len(logits) == 1 and len(logits[0][1].labels) == len(target):
-            coefficient, use = logits[0]
-            source = aligned(self.part(use, instances, wide=True), target)
-            sign = "-" if coefficient.number < 0 else ""
-            scale = sign + (scalar(coefficient if not sign else coefficient * MINUS) or "1.0")
-        else:
-            source, _ = self.combination(logits, target, instances)
-        return (
-            f"_weights({source}, {scale}, {aligned(maximum, target)}, {aligned(rest, target)}, FULL, DTYPE)"
+        whole = self.part(statistic, instances)
+        rest = whole._replace(source=self.rests[whole.source])
+        others = [(c, use) for c, use in terms if use != statistic]
+        source, scale = self.multiple(others, target, instances) or (
+            self.combination(others, target, instances)[0],
+            "1.0",
         )
+        return f"_weights({source}, {scale}, {aligned(whole, target)}, {aligned(rest, target)}, FULL, DTYPE)"
+
+    def logits(self, operand: Use, target: tuple[int, ...], instances: Mapping[int, str]) -> tuple[str, str]:
+        """What a logsumexp is taken of, as a tile and a scalar: scalars are multiplied with the change of base."""
+        terms = [(ONE, operand)]
+        if isinstance(operand.node, Linear):
+            terms = [(c, use.relabelled(operand.labels)) for c, use in operand.node.terms]
+        return self.multiple(terms, target, instances) or (
+            aligned(self.part(operand, instances, wide=True), target),
+            "1.0",
+        )
+
+    def multiple(
+        self, terms: Sequence[tuple[Coefficient, Use]], target: tuple[int, ...], instances: Mapping[int, str]
+    ) -> tuple[str, str] | None:
+        """A sum that is one tile times a scalar: the sources of both; None for others."""
+        if len(terms) != 1 or len(terms[0][1].labels) < len(target):
+            return None
+        ((coefficient, use),) = terms
+        sign = "-" if coefficient.number < 0 else ""
+        scale = sign + (scalar(coefficient if not sign else coefficient * MINUS) or "1.0")
+        return aligned(self.part(use, instances, wide=True), target), scale
 
     def contracted(
         self,
@@ -359,16 +377,20 @@ class TileWriter:
         instances: Mapping[int, str],
         scope: Scope,
     ) -> str:
-        """Over an axis that the tile holds whole: the variable of its maximum; `rests` knows that of the rest."""
+        """Over an axis that the tile holds whole: the variable of its first half; `rests` knows that of the other."""
         label = len(node.axes)
-        part = masked(self.part(operand, instances, wide=True), label, instances[label], LOWEST)
-        logits = self.new("logits", aligned(part, (*target, label)), scope)
-        last = len(target)
-        maximum = self.new("maximum", f"tl.max({logits}, {last})", scope)
-        self.pointwise.append(self.span((*target, label), instances))
-        exponentials = f"tl.exp({logits} - {spread(maximum, 0, last + 1)})"
-        self.rests[maximum] = self.new("rest", f"tl.log2(tl.sum({exponentials}, {last}))", scope)
-        return maximum
+        dims = (*target, label)
+        logits, scale = self.logits(operand, dims, instances)
+        self.pointwise.append(self.span(dims, instances))
+        maximum, weight_sum = self.fresh("maximum"), self.fresh("weight_sum")
+        before_and_real = f"{REAL[instances[label]]}, {LOWEST}, 0.0, {len(target)}"
+        scope.lines.append(
+            f"{maximum}, {weight_sum}, _, _ = _add_weights({logits}, {scale}, {before_and_real}, FULL, DTYPE)"
+        )
+        name = self.fresh("logsumexp")
+        rest = self.rests[name] = self.fresh(f"{name}_rest")
+        scope.lines.append(f"{name}, {rest} = _logsumexp({maximum}, {weight_sum}, {HIGHEST}, DTYPE)")
+        return name
 
     def squares(self, node: Distance, target: tuple[int, ...], instances: Mapping[int, str]) -> str:
         """Squared distances, of the part of the summed axis that is at hand."""

@@ -37,7 +37,7 @@ class TritonProgram:
     """Both directions of a graph, ready for the template.
 
     Attributes:
-        title, equation: of the graph.
+        equation: of the graph.
         inputs: those that the graph uses, ``q`` and so on.
         forward_schedule, backward_schedule: what was decided.
         forward, backward: what was written down.
@@ -46,7 +46,6 @@ class TritonProgram:
         narrow: those of them that have the type of the inputs.
     """
 
-    title: str
     equation: str
     inputs: tuple[str, ...]
     forward_schedule: Schedule
@@ -61,7 +60,8 @@ class TritonProgram:
     def source(self) -> str:
         """The generated Python text."""
         text = render("triton/attention.py.jinja", program=self, operator=_OPERATOR)
-        # Operators are named after all of the text: two versions of a graph's kernels never answer for each other.
+        # Operators are named after all of the text: two versions of a graph's kernels never answer for each other, and
+        # two names of a graph share one.
         return text.replace(_OPERATOR, f"attention_{hashlib.sha256(text.encode()).hexdigest()[:16]}")
 
     @property
@@ -102,16 +102,16 @@ class TritonProgram:
     # -- source of signatures
 
     @property
-    def arguments(self) -> str:
-        return ", ".join([*self.inputs, "key_mask", *(["seed", "dropout_p"] if self.dropout else [])])
+    def arguments(self) -> tuple[str, ...]:
+        return (*self.inputs, "key_mask", *(("seed", "dropout_p") if self.dropout else ()))
 
     @property
-    def backward_arguments(self) -> str:
-        return ", ".join(["g", self.arguments, *self.residuals])
+    def backward_arguments(self) -> tuple[str, ...]:
+        return ("g", *self.arguments, *self.residuals)
 
     @property
-    def results(self) -> str:
-        return ", ".join([self.forward.results["out"], *self.kept])
+    def results(self) -> tuple[str, ...]:
+        return (self.forward.results["out"], *self.kept)
 
     @property
     def saved(self) -> str:
@@ -120,32 +120,17 @@ class TritonProgram:
         return f"*saved[:{first}], ctx.dropout_p, *saved[{first}:]" if self.dropout else "*saved"
 
     @property
-    def schema(self) -> str:
-        return f"({self._schema_arguments}) -> {_tensors(1 + len(self.kept))}"
-
-    @property
-    def backward_schema(self) -> str:
-        residuals = "".join(f", Tensor {name}" for name in self.residuals)
-        return f"(Tensor g, {self._schema_arguments}{residuals}) -> {_tensors(len(self.inputs))}"
-
-    @property
-    def _schema_arguments(self) -> str:
-        tensors = ", ".join(f"Tensor {name}" for name in self.inputs)
-        return f"{tensors}, Tensor? key_mask" + (", Tensor? seed, float dropout_p" if self.dropout else "")
-
-    @property
     def fakes(self) -> list[tuple[str, str, str]]:
         """Name, shape and type of what the forward hands out."""
         narrow = {store_name(node, self.names) for node in self.narrow}
         stored = {item.name: item for kernel in self.forward.kernels for item in kernel.stores}
-        names = [self.forward.results["out"], *self.kept]
         return [
             (name, _whole_shape(stored[name]), "dtype" if name in narrow else "torch.float32")
-            for name in names
+            for name in self.results
         ]
 
     @property
-    def gradients(self) -> str:
+    def gradients(self) -> tuple[str, ...]:
         """The backward's results; a tensor is handed out once, and an input without one gets zeros."""
         seen: set[str] = set()
         sources = []
@@ -156,15 +141,7 @@ class TritonProgram:
             else:
                 sources.append(f"{result}.clone()" if result in seen else result)
                 seen.add(result)
-        return ", ".join(sources)
-
-    @property
-    def fake_gradients(self) -> str:
-        return ", ".join(f"{name}.new_empty({name}.shape)" for name in self.inputs)
-
-
-def _tensors(count: int) -> str:
-    return "Tensor" if count == 1 else f"({', '.join(['Tensor'] * count)})"
+        return tuple(sources)
 
 
 def _whole_shape(stored: Stored) -> str:
@@ -198,7 +175,6 @@ def triton_program(graph: AttentionGraph) -> TritonProgram:
     names = name_values(forward, backward)
     narrow = narrow_values(forward, backward)
     return TritonProgram(
-        graph.name,
         graph.equation(),
         tuple(name.lower() for name in graph.inputs),
         forward,

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen.attention import BackendError, CompiledAttention
+from codegen.cache import cache_folder, read_cached, write_cached
 from codegen.emit_triton import KernelText
 from codegen.launch import Tiles, block_of, candidates
-from codegen.triton_attention import triton_program
+from codegen.triton_attention import TritonProgram
 
 if TYPE_CHECKING:
     import torch
@@ -50,34 +49,37 @@ def tune_attention(
     """
     import torch
 
-    if attention.backend != "triton":
+    program = attention.program
+    if not isinstance(program, TritonProgram):
         raise BackendError("the PyTorch form has no tiles to tune: compile with backend='triton' on a GPU")
     tensors = {name: x for name, x in zip("QKV", (q, k, v), strict=True) if name in attention.graph.inputs}
     x = next(tensor for tensor in tensors.values() if tensor is not None)
     module = attention.function.__globals__
     block_d, size = block_of(x.shape[-1]), x.element_size()
-    program = triton_program(attention.graph)
     path = _cache_path(attention.source, _device_name(x), block_d, size)
-    chosen = _read(path, [kernel.name for kernel in program.kernels])
+    chosen = _measured_before(read_cached(path), [kernel.name for kernel in program.kernels])
     tuned = module["TUNED"]
     if chosen is None:
         machine = module["_machine"](x.device) if x.is_cuda else "sm_90"
-        leaves = {n: t.detach().requires_grad_() for n, t in tensors.items() if t is not None}
-        out = attention.function(*(leaves.get(name) for name in "QKV"), key_mask)
+        # Whatever mode the caller is in, the backward is measured too.
+        with torch.inference_mode(False), torch.enable_grad():
+            leaves = {n: t.detach().clone().requires_grad_() for n, t in tensors.items() if t is not None}
+            mask = None if key_mask is None else key_mask.clone()
+            out = attention.function(*(leaves.get(name) for name in "QKV"), mask)
 
-        def forward() -> Any:
-            return attention.function(*(tensors.get(name) for name in "QKV"), key_mask)
+            def forward() -> Any:
+                with torch.no_grad():
+                    return attention.function(*(leaves.get(name) for name in "QKV"), mask)
 
-        def backward() -> Any:
-            return torch.autograd.grad(out, list(leaves.values()), out.detach(), retain_graph=True)
+            def backward() -> Any:
+                return torch.autograd.grad(out, list(leaves.values()), out.detach(), retain_graph=True)
 
-        chosen = {}
-        for kernel in program.kernels:
-            run = forward if kernel.name.startswith("forward") else backward
-            chosen[kernel.name] = _fastest(
-                kernel, candidates(kernel, machine, size, block_d), run, tuned, x, rounds
-            )
-        _write(path, chosen)
+            chosen = {}
+            for kernel in program.kernels:
+                run = forward if kernel in program.forward.kernels else backward
+                tiles = candidates(kernel, machine, size, block_d)
+                chosen[kernel.name] = _fastest(kernel, tiles, run, tuned, x, rounds)
+        write_cached(path, json.dumps(chosen))
     tuned.update({(name, block_d, size): tiles for name, tiles in chosen.items()})
     return chosen
 
@@ -132,33 +134,20 @@ def _device_name(x: torch.Tensor) -> str:
     return torch.cuda.get_device_name(x.device) if x.is_cuda else "interpreter"
 
 
-def _cache_path(source: str, device: str, block_d: int, size: int) -> Path:
+def _cache_path(source: str, device: str, block_d: int, size: int) -> Path | None:
     """A file of its own for each generated source, device, head dimension and type."""
-    root = (
-        os.environ.get("OPNAS_CACHE")
-        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "opnas"
-    )
+    folder = cache_folder("tiles")
     key = hashlib.sha256(f"{source}\0{device}\0{block_d}\0{size}".encode()).hexdigest()[:32]
-    return Path(root) / "tiles" / f"{key}.json"
+    return None if folder is None else folder / f"{key}.json"
 
 
-def _read(path: Path, kernels: list[str]) -> dict[str, Tiles] | None:
-    """What was measured before; None where that is missing or not well-formed."""
+def _measured_before(text: str | None, kernels: list[str]) -> dict[str, Tiles] | None:
+    """What a file of the cache says; None where it is missing or not well-formed."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(text or "")
         found = {name: tuple(map(int, data[name])) for name in kernels}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if not all(len(tiles) == 4 and all(0 < number <= 1024 for number in tiles) for tiles in found.values()):
         return None
     return {name: (own, loop, warps, stages) for name, (own, loop, warps, stages) in found.items()}
-
-
-def _write(path: Path, chosen: dict[str, Tiles]) -> None:
-    """Write the file whole or not at all: other processes may read it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8"
-    ) as file:
-        json.dump(chosen, file)
-    os.replace(file.name, path)

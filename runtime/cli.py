@@ -112,6 +112,12 @@ def search(
     winner_steps: Annotated[
         int, typer.Option(help="Steps of the winner before it is saved.")
     ] = _DEFAULT.winner_steps,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda or cuda:<number>; auto is a GPU where there is one.")
+    ] = _DEFAULT.proxy.device,
+    backend: Annotated[
+        Literal["auto", "torch", "triton"], typer.Option(help="Fused kernels on a GPU, or PyTorch's form.")
+    ] = _DEFAULT.proxy.backend,
 ) -> None:
     """Evolve a backbone on real text; ends with a ranked list, a drawing and a trained winner."""
     from graphir import EXTENDED_OPERATIONS
@@ -145,6 +151,8 @@ def search(
             held_out_sequences=held_out,
             warm_up_steps=warm_up_steps,
             candidate_steps=candidate_steps,
+            device=device,
+            backend=backend,
         ),
         winner_steps=winner_steps,
     )
@@ -191,6 +199,10 @@ def inspect(
         Literal["text", "latex", "dot", "mermaid", "json"], typer.Option("--format", help="What to print.")
     ] = "text",
     source: Annotated[bool, typer.Option(help="Print the generated Python instead.")] = False,
+    backend: Annotated[
+        Literal["auto", "torch", "triton"],
+        typer.Option(help="Which form of it: PyTorch's or Triton kernels."),
+    ] = "auto",
     kernels: Annotated[
         bool,
         typer.Option(help="Print the plan of the Triton kernels, with roofline times, and their source."),
@@ -224,18 +236,15 @@ def inspect(
         for text in describe_kernels(graphs_of(found)):
             print(text)
     elif source:
-        from codegen import backbone_source, compile_attention
+        from runtime.generated_text import describe_source
 
-        text = (
-            compile_attention(found).source if isinstance(found, AttentionGraph) else backbone_source(found)
-        )
-        print(text, end="")
+        print(describe_source(found, backend), end="")
     elif form == "text":
         from codegen import compile_attention
 
         print(found.summary())
         if isinstance(found, AttentionGraph):
-            print(f"\nplan: {compile_attention(found).plan}")
+            print(f"\nplan: {compile_attention(found, backend).plan}")
     else:
         written = {
             "latex": lambda: found.equation("latex"),
@@ -287,18 +296,9 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to make.")],
 ) -> None:
     """Write a folder that needs nothing of ours: module, weights, configuration, graph, drawing."""
-    from graphir import Backbone
-    from runtime.export import export_backbone, export_run
-    from runtime.run import Run
-    from runtime.targets import TargetError, resolve
+    from runtime.export import export as write_folder
 
-    if (Path(target) / "config.json").is_file():
-        written = export_run(Run.open(target), out)
-    else:
-        backbone = resolve(target)
-        if not isinstance(backbone, Backbone):
-            raise TargetError(f"{target} is a graph: a model is exported from a backbone or a search")
-        written = export_backbone(backbone, out)
+    written = write_folder(target, out)
     print(f"exported to {written}:")
     for path in sorted(written.iterdir()):
         print(f"  {path.name:32} {path.stat().st_size:>12,} bytes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from codegen import backbone_source, compile_backbone
+from codegen import backbone_source, compile_backbone, kernel_files
 from codegen.rendering import render
 from graphir import Backbone
 from graphir.files import read_json, write_json
 from runtime.run import Run, RunError, new_folder, refuse_existing
+from runtime.targets import TargetError, resolve
 from runtime.tokenizer import load_tokenizer, save_tokenizer
 
 MODEL_FORMAT = "opnas.model/1"
@@ -47,22 +49,25 @@ class TrainedModel:
 def save_model(model: TrainedModel, folder: Path, tokenizer: Tokenizer | None = None) -> None:
     """Write a model into an existing, empty folder.
 
-    The files: ``modeling_<name>.py`` (flat, imports only torch; ``load()`` also safetensors),
-    ``model.safetensors``, ``config.json``, ``backbone.json``, ``backbone.svg``, ``backbone.png``,
-    ``README.md`` and, where there is one, ``tokenizer.json``.
+    The files: ``modeling_<name>.py`` (flat, imports only torch; ``load()`` also safetensors), ``kernels_<n>.py`` with
+    the Triton kernels of each distinct graph, which it runs where it finds a GPU, ``model.safetensors``,
+    ``config.json``, ``backbone.json``, ``backbone.svg``, ``backbone.png``, ``README.md`` and, where there is one,
+    ``tokenizer.json``. A drawing that fails is a warning: it decorates what was trained.
     """
     backbone = model.backbone
     stem = f"modeling_{module_name(backbone.name)}"
-    source = backbone_source(backbone, model.vocab_size, model.max_positions, dropout=0.1, loader=True)
-    (folder / f"{stem}.py").write_text(source, encoding="utf-8")
+    kernels = kernel_files(backbone)
+    source = backbone_source(
+        backbone, model.vocab_size, model.max_positions, dropout=0.1, loader=True, kernels="beside"
+    )
+    for name, text in {f"{stem}.py": source, **kernels}.items():
+        (folder / name).write_text(text, encoding="utf-8")
     weights = {name: weight.detach().contiguous() for name, weight in model.weights.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)  # the library writes for the owner alone
     config = _config(model, stem)
     write_json(folder / "config.json", config)
     backbone.save(folder / "backbone.json")
-    for suffix in ("svg", "png"):
-        backbone.draw(folder / f"backbone.{suffix}")
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder / "tokenizer.json")
     card = render(
@@ -73,8 +78,25 @@ def save_model(model: TrainedModel, folder: Path, tokenizer: Tokenizer | None = 
         cost=backbone.cost(seq_len=model.max_positions),
         parameters=config["parameters"],
         has_tokenizer=tokenizer is not None,
+        has_drawing=_draw(backbone, folder),
+        kernels=", ".join(f"`{name}`" for name in kernels),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _draw(backbone: Backbone, folder: Path) -> bool:
+    """Draw the architecture; whether that went well."""
+    try:
+        for suffix in ("svg", "png"):
+            backbone.draw(folder / f"backbone.{suffix}")
+    except (
+        Exception
+    ) as error:  # drawing libraries fail in many ways, and none of them is worth a trained model
+        for path in folder.glob("backbone.[sp]*g"):
+            path.unlink()
+        warnings.warn(f"the architecture could not be drawn: {error}", stacklevel=3)
+        return False
+    return True
 
 
 def load_model(folder: Path) -> TrainedModel:
@@ -101,8 +123,31 @@ def load_model(folder: Path) -> TrainedModel:
         raise RunError(f"{folder} holds no model that can be read: {str(error)[:200]}") from None
 
 
+def export(target: str | Path | Backbone, out: str | Path, vocab_size: int = 30_522, seed: int = 0) -> Path:
+    """Write a folder that needs nothing of ours: module, kernels, weights, configuration, graph, drawing, card.
+
+    Args:
+        target: the folder of a search, for its trained winner; or a backbone, or a name that `runtime.targets.resolve`
+            knows, for a model with freshly drawn weights.
+        out: the folder to make.
+        vocab_size, seed: of a model with freshly drawn weights.
+
+    Raises:
+        RunError: where ``out`` exists, or the search has no finished model yet.
+        TargetError: where ``target`` names no backbone.
+    """
+    if isinstance(target, str | Path) and (Path(target) / "config.json").is_file():
+        return export_run(Run.open(target), out)
+    backbone = target if isinstance(target, Backbone) else resolve(str(target))
+    if not isinstance(backbone, Backbone):
+        raise TargetError(f"{target} is a graph: a model is exported from a backbone or a search")
+    return export_backbone(backbone, out, vocab_size, seed)
+
+
 def export_run(run: Run, out: str | Path) -> Path:
-    """Copy the best model of a search into a new folder ``out``.
+    """Write the best model of a search into a new folder ``out``.
+
+    Code is written anew from the architecture, never copied: a run may come from a stranger.
 
     Raises:
         RunError: where ``out`` exists, or the search has no finished model yet.
@@ -132,7 +177,7 @@ def export_backbone(backbone: Backbone, out: str | Path, vocab_size: int = 30_52
     refuse_existing(out)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = compile_backbone(backbone, vocab_size)
+        module = compile_backbone(backbone, vocab_size, backend="torch")
     max_positions = module.get_parameter("embeddings.position.weight").shape[0]
     origin = f"The weights are untrained, drawn with seed {seed}."
     model = TrainedModel(backbone, module.state_dict(), vocab_size, max_positions, {}, origin)

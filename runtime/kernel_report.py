@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from codegen import KernelBuild, build_ahead, plan_kernels, triton_program
+from codegen import KernelBuild, build_ahead, kernel_program, plan_kernels
 from graphir import AttentionGraph
 from graphir.cost import quantity
 
@@ -12,7 +12,7 @@ from graphir.cost import quantity
 def describe_kernels(graphs: Iterable[AttentionGraph]) -> Iterator[str]:
     """For each graph its formula, the plan of its kernels with roofline times, and their source."""
     for graph in graphs:
-        program = triton_program(graph)
+        program = kernel_program(graph)
         plan = plan_kernels(program)
         yield f"{graph.name}: {graph.equation()}\n\nplan: {plan}\n\n{plan.roofline()}\n\n{program.source}"
 
@@ -31,10 +31,13 @@ def build_table(
         Lines of a table; the last says how many spill or do not fit.
     """
     variant = ", ".join([dtype, *(["masked"] if masked else []), *(["dropout"] if dropout else [])])
-    yield f"built ahead of time, head dimension {head_dim}, {variant}; tiles: own x loop, warps, stages"
+    yield (
+        f"built ahead of time, head dimension {head_dim}, {variant}; "
+        "tiles: own x loop, warps, stages; loop: instructions of the hottest one"
+    )
     yield (
         f"{'graph':24} {'kernel':12} {'target':7} {'tiles':>14} {'registers':>9} {'spilled':>8} {'shared':>9} "
-        f"{'limit':>9} {'seconds':>7}"
+        f"{'limit':>9} {'loop':>6} {'seconds':>7}"
     )
     builds: list[KernelBuild] = []
     targets = tuple(targets)
@@ -52,5 +55,5 @@ def _line(name: str, target: str, build: KernelBuild) -> str:
     return (
         f"{name:24.24} {build.kernel:12} {target:7} {f'{own}x{loop}, {warps}, {stages}':>14} {build.registers:>9} "
         f"{quantity(build.spilled, 'B'):>8} {quantity(build.shared_memory, 'B'):>9} "
-        f"{quantity(build.shared_limit, 'B'):>9} {build.seconds:>7.1f}"
+        f"{quantity(build.shared_limit, 'B'):>9} {build.loop or '-':>6} {build.seconds:>7.1f}"
     )

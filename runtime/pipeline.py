@@ -141,14 +141,15 @@ def run_search(run: Run, corpus: Corpus, reporter: Reporter | None = None) -> Ou
 
 def _warm_supernet(run: Run, data: ProxyData, reporter: Reporter) -> Supernet:
     config = run.config
+    proxy, device = config.proxy, data.train.ids.device
     if run.supernet_path.exists():
         try:
-            return Supernet.load(run.supernet_path)
+            return Supernet.load(run.supernet_path).placed(device, proxy.backend)
         except SupernetError as error:
             raise RunError(f"{error}; remove {run.supernet_path} to have it warmed up again") from None
     reporter.stage("supernet")
-    proxy = config.proxy
-    supernet = Supernet.create(config.space, data.vocab_size, proxy.seq_len, config.seed)
+    drawn = Supernet.create(config.space, data.vocab_size, proxy.seq_len, config.seed)
+    supernet = drawn.placed(device, proxy.backend)
     seed = config.seed + WARM_UP_SEED_OFFSET
     losses = warm_up(
         supernet,

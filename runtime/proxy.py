@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from tokenizers import Tokenizer
 from torch import nn
 
@@ -15,6 +16,7 @@ from graphir import Backbone
 from runtime.corpus import Corpus
 from runtime.masking import MaskedBatch, commonest_token_accuracy, held_out_batches, training_batches
 from runtime.proxy_config import PROXY_SPACE, ProxyConfig
+from runtime.run import RunError
 from runtime.supernet import Supernet
 from runtime.tokenizer import Sequences, encode_sequences, train_tokenizer
 from runtime.training import Recipe, TrainingReport, evaluate_mlm, train
@@ -46,13 +48,32 @@ class ProxyData:
 
 
 def prepare(corpus: Corpus, config: ProxyConfig) -> ProxyData:
-    """Train the tokenizer, encode both parts of ``corpus``, hide the held-out tokens."""
+    """Train the tokenizer, encode both parts of ``corpus``, hide the held-out tokens; all on ``config.device``.
+
+    Raises:
+        RunError: where there is no such device.
+    """
+    device = find_device(config.device)
     tokenizer = train_tokenizer(corpus.train, config.vocab_size)
     vocab_size = tokenizer.get_vocab_size()
-    train_sequences = encode_sequences(tokenizer, corpus.train, config.seq_len)
+    train_sequences = encode_sequences(tokenizer, corpus.train, config.seq_len).to(device)
     held_out = encode_sequences(tokenizer, corpus.held_out, config.seq_len).first(config.held_out_sequences)
-    batches = held_out_batches(held_out, config.batch_size, vocab_size, config.held_out_seed)
+    batches = held_out_batches(held_out.to(device), config.batch_size, vocab_size, config.held_out_seed)
     return ProxyData(tokenizer, train_sequences, batches, commonest_token_accuracy(train_sequences, batches))
+
+
+def find_device(name: str) -> torch.device:
+    """The device that a configuration names; ``auto`` is a GPU where there is one.
+
+    Raises:
+        RunError: where there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        raise RunError(f"the device {name!r} cannot be used: {str(error).splitlines()[0][:200]}") from None
 
 
 class MaskedLanguageModelEvaluator:
@@ -64,7 +85,7 @@ class MaskedLanguageModelEvaluator:
     before.
 
     Args:
-        supernet: warmed up; it is read and never written.
+        supernet: warmed up; it is read and never written. Candidates take its device and backend.
         data: what to learn from and be judged on.
         config: sizes and learning rates.
     """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from evolution import SearchSpace
 from graphir import InputError
@@ -13,6 +14,10 @@ from runtime.special_tokens import MIN_VOCAB_SIZE
 
 PROXY_SPACE = SearchSpace(layers=4, hidden_size=64, heads=4, ffn_size=128)
 """The space of the default search: the paper's layers, small enough for two cores."""
+
+
+_DEVICE = re.compile(r"[a-z]+(:\d+)?")
+_BACKENDS = ("auto", "torch", "triton")
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,9 @@ class ProxyConfig:
         warm_up_rate: highest learning rate of these steps.
         candidate_steps: steps of a candidate by itself: the ``budget`` that a search should give.
         candidate_rate: highest learning rate of these steps.
+        device: what models are trained on: ``cpu``, ``cuda``, ``cuda:1`` ...; ``auto`` is a GPU where there is one. The
+            same seed gives the same study on a CPU; on a GPU some of PyTorch's own sums have no fixed order.
+        backend: of the models, as of `codegen.compile_backbone`.
 
     Raises:
         InputError: naming the field that is out of bounds.
@@ -43,12 +51,20 @@ class ProxyConfig:
     warm_up_rate: float = 3e-3
     candidate_steps: int = 30
     candidate_rate: float = 1e-3
+    device: str = "auto"
+    backend: Literal["auto", "torch", "triton"] = "auto"
 
     def __post_init__(self) -> None:
         for name, (low, high) in _BOUNDS.items():
             check_whole(getattr(self, name), name, low, high)
         for name in ("warm_up_rate", "candidate_rate"):
             check_number(getattr(self, name), name, high=1.0, above=True)
+        if not isinstance(self.device, str) or not _DEVICE.fullmatch(self.device):
+            raise InputError(
+                f"device must be auto, cpu, cuda or cuda:<number>, not {str(self.device)[:40]!r}"
+            )
+        if self.backend not in _BACKENDS:
+            raise InputError(f"backend must be {', '.join(_BACKENDS)}, not {str(self.backend)[:40]!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""

@@ -6,10 +6,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from codegen.attention import choose_backend
 from graphir import InputError
 from graphir.validation import nearest
 from runtime.corpus import Corpus, CorpusError, load_corpus
 from runtime.pipeline import ANOTHER_TEXT, Outcome, Reporter, run_search
+from runtime.proxy import find_device
 from runtime.run import Run, RunError, refuse_existing
 from runtime.run_config import RunConfig
 
@@ -75,6 +77,8 @@ def begin(
         if name not in known:
             raise InputError(f"a search has no setting {name!r}; {nearest(name, known)}")
     wanted = replace(config or RunConfig(), **changes)
+    find_device(wanted.proxy.device)
+    choose_backend(wanted.proxy.backend)
     if out is not None:
         refuse_existing(Path(out))
     text = load_corpus(wanted.corpus if corpus is None else corpus)

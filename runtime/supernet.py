@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from codegen import compile_backbone
+from codegen import Backend, compile_backbone
 from evolution import SearchSpace, random_backbone
 from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, Layer, OpnasError
 from runtime.default_device import made_on
@@ -45,13 +45,15 @@ class Supernet:
 
     Args:
         tensors: the weights; they are kept, not copied.
+        backend: of the models that take their weights from here, as of `codegen.compile_backbone`.
 
     Raises:
         SupernetError: where the embeddings are missing.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], backend: Backend = "auto") -> None:
         self.tensors = dict(tensors)
+        self.backend: Backend = backend
         for name in ("embeddings.token.weight", "embeddings.position.weight"):
             if name not in self.tensors:
                 raise SupernetError(f"the supernet lacks {name}")
@@ -87,9 +89,7 @@ class Supernet:
                 backbone = Backbone(
                     (branch,) * space.layers, space.hidden_size, space.heads, space.ffn_size, name="branch"
                 )
-                module = compile_backbone(
-                    backbone, vocab_size=vocab_size, max_positions=max_positions, dropout=0.0
-                )
+                module = compile_backbone(backbone, vocab_size, max_positions, 0.0, backend="torch")
                 names = _shared_names(module)
                 for name, weight in module.named_parameters():
                     tensors.setdefault(names[name], weight.detach().clone())
@@ -122,12 +122,14 @@ class Supernet:
         """Write the weights as safetensors; ``path`` is never half-written."""
         save_weights(self.tensors, path, {"format": SUPERNET_FORMAT})
 
+    def placed(self, device: torch.device | str, backend: Backend) -> Supernet:
+        """The same weights on a device, for models of a backend."""
+        return Supernet({name: weight.to(device) for name, weight in self.tensors.items()}, backend)
+
     def compile(self, backbone: Backbone) -> nn.Module:
         """The model of ``backbone`` for this supernet's vocabulary and length, with weights of its own beside it."""
         with made_on(self.tensors["embeddings.token.weight"].device):
-            return compile_backbone(
-                backbone, vocab_size=self.vocab_size, max_positions=self.max_positions, dropout=0.0
-            )
+            return compile_backbone(backbone, self.vocab_size, self.max_positions, 0.0, self.backend)
 
     def views(self, module: nn.Module) -> dict[str, Tensor]:
         """For each parameter of ``module``, the part of the shared weights that is its own: a view.

@@ -59,6 +59,10 @@ class Sequences:
     def __len__(self) -> int:
         return self.ids.shape[0]
 
+    def to(self, device: torch.device | str) -> Sequences:
+        """The same on a device."""
+        return Sequences(self.ids.to(device), self.key_mask.to(device))
+
     def first(self, count: int) -> Sequences:
         """At most ``count`` rows."""
         return Sequences(self.ids[:count], self.key_mask[:count])

@@ -3,5 +3,15 @@ interpreter, which must be chosen before Triton is first imported."""
 
 import os
 
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["TRITON_INTERPRET"] = "1"
+
+
+@pytest.fixture
+def fresh_seed():
+    """Drawn anew in every run, or ``OPNAS_TEST_SEED``; printed where a test fails."""
+    seed = int(os.environ.get("OPNAS_TEST_SEED") or int.from_bytes(os.urandom(4)))
+    print(f"OPNAS_TEST_SEED={seed}")
+    return seed

@@ -29,8 +29,8 @@ from codegen.expr import (
     Use,
     summed_axes,
 )
+from codegen.generated import load_source
 from codegen.lower import lower
-from codegen.rendering import load_source
 from codegen.torch_steps import (
     Attend,
     Matmul,

@@ -1,6 +1,5 @@
 """Random inputs, and the comparison of a compiled graph with the float64 reference."""
 
-import os
 from dataclasses import dataclass, replace
 from unittest import mock
 
@@ -141,11 +140,3 @@ def assert_agrees():
         assert all(np.isfinite(x).all() for x in found.values()), where
 
     return check
-
-
-@pytest.fixture
-def fresh_seed():
-    """Drawn anew in every run, or ``OPNAS_TEST_SEED``; printed where a test fails."""
-    seed = int(os.environ.get("OPNAS_TEST_SEED") or int.from_bytes(os.urandom(4)))
-    print(f"OPNAS_TEST_SEED={seed}")
-    return seed

@@ -87,6 +87,7 @@ def both(*plants) -> Plant:
 
 
 PLAIN = "softmax(scale(Q @ K.T)) @ V"
+NEGATED = "softmax(-(Q @ K.T)) @ V"
 COLUMN = "softmax((Q @ K.T).T).T @ V"
 TWO_SOFTMAXES = "softmax(softmax(Q @ K.T)) @ V"
 ONE_SOFTMAX_TWICE = "softmax(Q @ K.T) @ softmax(Q @ K.T) @ V"

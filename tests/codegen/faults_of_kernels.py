@@ -15,6 +15,7 @@ from tests.codegen.faults import (
     EUCLID_OVER_TOKENS,
     LINEAR,
     MIXED_STATE,
+    NEGATED,
     NONLINEAR_STATE,
     ONE_SOFTMAX_TWICE,
     PLAIN,
@@ -29,7 +30,7 @@ from tests.codegen.faults import (
     fault,
     generated,
 )
-from tests.codegen.jury import DROPOUT, KERNELS, PLAN
+from tests.codegen.jury import DROPOUT, KERNELS, PLAN, SHORT
 
 Builder = algebra.Builder
 Tiles = tile_writer.TileWriter
@@ -46,10 +47,10 @@ KERNEL_TEXT = {
         edited(emit_triton._stored, '"{x}.sum(2)"', '"{x}[:, :, 0]"'), KERNELS, STATE
     ),
     "the parts of a logsumexp are added up like a sum": fault(
-        edited(emit_triton._stored, '"_add_logsumexp({x})"', '"{x}.sum(2)"'), KERNELS, STATE
+        edited(emit_triton._stored, '"_add_logsumexp({x}, dtype)"', '"{x}.sum(2)"'), KERNELS, STATE
     ),
     "the parts of a logsumexp lose what adds to their maxima": fault(
-        generated("* LOG2E + rests)", "* LOG2E)"), KERNELS, STATE
+        generated("* unit + rests)", "* unit)"), KERNELS, STATE
     ),
     "a part of a logsumexp counts though it has no real token": fault(
         edited(Kernels.add_exponentials, "HIGHEST if over == LOOP else LOWEST", "HIGHEST"), KERNELS, STATE
@@ -78,7 +79,7 @@ KERNEL_TEXT = {
         STATE,
     ),
     "a sum of weights is not repaired when the maximum grows": fault(
-        edited(Kernels.add_exponentials, "{weight_sum} * {repair} +", "{weight_sum} +"), KERNELS, PLAIN
+        generated("weight_sum * repair + tl.sum", "weight_sum + tl.sum"), KERNELS, PLAIN
     ),
     "a merged sum is not repaired when the maximum grows": fault(
         edited(Kernels.add_merged, "{total} * {spread(running.repair, 0, len(target))}", "{total}"),
@@ -165,13 +166,14 @@ KERNEL_TEXT = {
         "t = sigmoid(Q @ K.T) @ V; Q @ (softsign(t).T @ sigmoid(K))",
     ),
     "a softmax over D counts columns that do not exist": fault(
-        edited(
-            Tiles.logsumexp,
-            "masked(self.part(operand, instances, wide=True), label, instances[label], LOWEST)",
-            "self.part(operand, instances, wide=True)",
-        ),
+        edited(Tiles.logsumexp, "{REAL[instances[label]]},", "{REAL[instances[label]]} | True,"),
         KERNELS,
         "softmax(Q) + K",
+    ),
+    "a softmax counts padded tokens": fault(
+        generated('tl.where(tl.expand_dims(real, 1 - axis), scale * x, float("-inf"))', "scale * x"),
+        KERNELS,
+        PLAIN,
     ),
     "padded rows of the result keep what was computed there": fault(
         generated("tile = tl.where(real_rows[:, None] & real_columns[None, :], tile, 0.0)", "pass"),
@@ -194,6 +196,29 @@ KERNEL_TEXT = {
         edited(emit_triton._size, 'sizes.insert(0, "2")', "pass"), KERNELS, PLAIN
     ),
 }
+
+IN_16_BITS = {
+    "the weights of older tiles are repaired the wrong way": fault(
+        generated("tl.exp2(maximum - newest)", "tl.exp2(newest - maximum)"), SHORT, PLAIN
+    ),
+    "logits are natural where their maximum is in base 2": fault(
+        generated("tl.exp2((scale * LOG2E) * x - tl", "tl.exp2(scale * x - tl"), SHORT, PLAIN
+    ),
+    "the maximum of negated scores is taken from the largest one": fault(
+        generated("tl.max(x, axis) if scale > 0 else tl.min(x, axis)", "tl.max(x, axis)"), SHORT, NEGATED
+    ),
+    "padded scores count once they are negated": fault(
+        generated('float("-inf" if scale > 0 else "inf")', 'float("-inf")'), SHORT, NEGATED
+    ),
+    "a logsumexp is its maximum alone": fault(generated("whole + rest, tl", "whole, tl"), SHORT, PLAIN),
+    "weights are taken from natural logits and a logsumexp in base 2": fault(
+        generated("logits = (scale * LOG2E) * x", "logits = scale * x"), SHORT, PLAIN
+    ),
+    "the parts of a logsumexp in base 2 are added as natural ones": fault(
+        generated("LOG2E if dtype == torch.float32 else 1.0", "LOG2E"), SHORT, STATE
+    ),
+}
+"""Of what is written another way where inputs are not float32."""
 
 FUNCTIONS_ON_CHIP = {
     "logsigmoid adds its logarithm": fault(

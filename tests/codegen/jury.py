@@ -16,15 +16,18 @@ from codegen.algebra import Builder
 from codegen.dense import evaluate_dense
 from codegen.derive import GRADIENT
 from codegen.expr import Pointwise, topological
+from codegen.generated import load_source
 from codegen.lower import RULES, lower
-from codegen.rendering import load_source
 from codegen.schedule import ScheduleError
 from graphir import AttentionGraph, reference
 from tests.codegen.kernels import largest_errors
 
-JURORS = CHECKER, ALGEBRA, PLAN, KERNELS, DROPOUT = "checker", "algebra", "plan", "kernels", "dropout"
+JURORS = CHECKER, ALGEBRA, PLAN, KERNELS, DROPOUT, SHORT = (
+    *("checker", "algebra", "plan", "kernels", "dropout"),
+    "kernels in 16 bits",
+)
 """The jurors, in the order in which they are asked: the checker of schedules; a dense evaluator of the scheduled
-expressions; what a plan is known to be; the kernels in Triton's interpreter; their dropout."""
+expressions; what a plan is known to be; the kernels in Triton's interpreter; their dropout; their form in 16 bits."""
 
 
 class Known(NamedTuple):
@@ -36,7 +39,7 @@ class Known(NamedTuple):
     bytes: int
 
 
-def objection(text: str, known: Known | None = None, last: str = DROPOUT) -> tuple[str, str] | None:
+def objection(text: str, known: Known | None = None, last: str = SHORT) -> tuple[str, str] | None:
     """The first juror to object to what is compiled for ``text``, and the reason; None where all to the ``last`` one
     accept it.
 
@@ -57,15 +60,24 @@ def objection(text: str, known: Known | None = None, last: str = DROPOUT) -> tup
         return PLAN, f"{found} instead of {known}"
     if JURORS.index(last) < JURORS.index(KERNELS):
         return None
-    attention = load_source(program.source, "attention", importable=True).attention
+    attention = load_source(program.source, "attention", operators=True).attention
     # Two programs a sequence: the partial sums of two blocks, and of one.
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(attention.__globals__, "PROGRAMS", 6)
         # A few hundred roundings of float32.
         if (worst := max(largest_errors(graph, attention, seed=2, heads=1))) > 1e-4:
             return KERNELS, f"results are off by {worst:.1e}"
-    reason = _dropout_fault(graph, program, attention) if last == DROPOUT else ""
-    return (DROPOUT, reason) if reason else None
+    if JURORS.index(last) < JURORS.index(DROPOUT):
+        return None
+    if reason := _dropout_fault(graph, program, attention):
+        return DROPOUT, reason
+    # Products of float16 operands: sixteen roundings of 2^-11.
+    if (
+        last == SHORT
+        and (worst := max(largest_errors(graph, attention, seed=4, dtype=torch.float16))) > 2**-7
+    ):
+        return SHORT, f"results are off by {worst:.1e}"
+    return None
 
 
 def _algebra_errors(graph, program) -> Iterator[tuple[str, float]]:

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from codegen import TARGETS, BackendError, build_ahead, triton_program
+from codegen import TARGETS, BackendError, build_ahead, kernel_program
 from codegen.launch import HEAD_BLOCKS, MACHINES, candidates
 from evolution import SearchSpace, random_graph
 from graphir import presets
@@ -53,7 +53,7 @@ def test_kernels_of_a_preset_fit_and_do_not_spill(target, fresh_seed):
     rng = Random(f"{fresh_seed}/{target}")
     name, head_dim = rng.choice(PRESETS), rng.choice([64, 128])
     builds = built(name, target, head_dim)
-    assert len(builds) == len(triton_program(presets.get(name)).kernels)
+    assert len(builds) == len(kernel_program(presets.get(name)).kernels)
     for build in builds:
         assert build["fits"], (name, head_dim, build)
         assert build["spilled"] == 0, (name, head_dim, build)
@@ -77,7 +77,7 @@ def test_nothing_is_built_while_triton_is_an_interpreter():
 def test_every_graph_has_tiles_for_every_machine_and_head_dimension(fresh_seed):
     rng = Random(fresh_seed)
     for _ in range(40):
-        program = triton_program(random_graph(rng, SearchSpace()))
+        program = kernel_program(random_graph(rng, SearchSpace()))
         for kernel in program.kernels:
             for machine in MACHINES:
                 for block in HEAD_BLOCKS:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from codegen import DEVICES, compile_attention, plan_kernels, triton_program
+from codegen import DEVICES, compile_attention, kernel_program, plan_kernels
 from codegen.expr import SCORES
 from graphir import AttentionGraph, presets
 from tests.codegen.corpus import corpus, random_thousand
@@ -25,7 +25,7 @@ def stored_squares(schedule):
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_every_graph_compiles_within_the_bounds_of_its_plan(chunk):
     for graph in ALL[chunk::CHUNKS]:
-        program = triton_program(graph)  # the checker sees both schedules
+        program = kernel_program(graph)  # the checker sees both schedules
         compile(program.source, graph.name, "exec")
         plan = plan_kernels(program)
         squares = stored_squares(program.forward_schedule) + stored_squares(program.backward_schedule)
@@ -47,7 +47,7 @@ PAPER = [name for name in presets.names() if name.startswith(("autobert-zero/", 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_attentions_of_the_paper_are_tier_1_with_one_kernel_forward_and_two_backward(name):
-    plan = plan_kernels(triton_program(presets.get(name)))
+    plan = plan_kernels(kernel_program(presets.get(name)))
     assert plan.tier == "1"
     main = [
         [kernel for kernel in plan.of(direction) if kernel.level] for direction in ("forward", "backward")
@@ -60,7 +60,7 @@ def test_attentions_of_the_paper_are_tier_1_with_one_kernel_forward_and_two_back
 
 def test_linear_attentions_have_no_square_not_even_on_chip():
     for name in ("linear-attention", "linear-cosine-attention"):
-        plan = plan_kernels(triton_program(presets.get(name)))
+        plan = plan_kernels(kernel_program(presets.get(name)))
         assert plan.tier == "L"
         for direction in ("forward", "backward"):
             assert plan.flops(8192, 64, direction=direction) < 2.01 * plan.flops(
@@ -139,13 +139,13 @@ def test_rendering_takes_less_than_a_tenth_of_a_second_for_the_graphs_of_the_pap
         times = []
         for _ in range(3):
             start = time.perf_counter()
-            assert triton_program(presets.get(name)).source
+            assert kernel_program(presets.get(name)).source
             times.append(time.perf_counter() - start)
         assert min(times) < 0.1, (name, times)
 
 
 def test_operations_and_bytes_of_plain_attention_are_the_known_ones():
-    plan = plan_kernels(triton_program(presets.get("bert/1")))
+    plan = plan_kernels(kernel_program(presets.get("bert/1")))
     (kernel,) = plan.of("forward")
     tokens, head_dim = 1000, 64
     assert kernel.matrix_flops(tokens, head_dim) == 4 * tokens**2 * head_dim
@@ -157,7 +157,7 @@ def test_operations_and_bytes_of_plain_attention_are_the_known_ones():
 
 
 def test_the_plan_tells_its_kernels_its_roofline_and_what_it_stores():
-    plan = plan_kernels(triton_program(AttentionGraph.from_expression(TIERS["3"])))
+    plan = plan_kernels(kernel_program(AttentionGraph.from_expression(TIERS["3"])))
     text = f"{plan}\n{plan.roofline(seq_len=2048)}"
     assert all(kernel.name in text for kernel in plan.kernels)
     assert all(name in text for name in DEVICES)

@@ -10,11 +10,11 @@ import pytest
 
 from tests.codegen.faults import PLANS
 from tests.codegen.faults_of_expressions import DERIVATIVES, EXPRESSIONS
-from tests.codegen.faults_of_kernels import FUNCTIONS_ON_CHIP, KERNEL_TEXT
+from tests.codegen.faults_of_kernels import FUNCTIONS_ON_CHIP, IN_16_BITS, KERNEL_TEXT
 from tests.codegen.faults_of_schedules import SCHEDULES
 from tests.codegen.jury import JURORS, PLAN, objection
 
-FAULTS = SCHEDULES | KERNEL_TEXT | FUNCTIONS_ON_CHIP | EXPRESSIONS | DERIVATIVES
+FAULTS = SCHEDULES | KERNEL_TEXT | IN_16_BITS | FUNCTIONS_ON_CHIP | EXPRESSIONS | DERIVATIVES
 
 GRAPHS: dict[str, set[str]] = {text: set() for text in PLANS}
 """Every graph, with the jurors that object on it."""

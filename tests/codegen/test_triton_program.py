@@ -86,9 +86,24 @@ def test_a_program_may_add_up_several_blocks(name, programs, fresh_seed, monkeyp
     assert max(largest_errors(graph, attention, fresh_seed, tokens=90)) <= 1e-4
 
 
-@pytest.mark.parametrize("name", ["bert/1", "autobert-zero/4", "linear-cosine-attention"])
+SHORT = {
+    name: presets.get(name)
+    for name in ("bert/1", "autobert-zero/4", "linear-attention", "linear-cosine-attention")
+} | {
+    text: AttentionGraph.from_expression(text)
+    for text in (
+        "softmax(-(Q @ K.T)) @ V",
+        "softmax(-scale(-euclidean_distance(Q, K)) + -(Q @ K.T)) @ V",
+        "softmax((-scale(Q @ K.T)).T).T @ V",
+        "softmax(softmax(scale(Q @ K.T)) + -scale(Q @ K.T)) @ softmax(-V)",
+    )
+}
+"""Softmaxes over both axes: of scores, of negated ones, of sums, and of what is held whole."""
+
+
+@pytest.mark.parametrize("name", SHORT)
 def test_kernels_are_right_in_float16(name, fresh_seed):
-    graph = presets.get(name)
+    graph = SHORT[name]
     attention = compile_attention(graph, backend="triton")
     # Products of float16 operands: sixteen roundings of 2^-11.
     errors = largest_errors(graph, attention, fresh_seed, dtype=torch.float16)

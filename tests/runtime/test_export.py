@@ -1,6 +1,7 @@
 """An exported folder needs nothing of ours."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,9 +12,10 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from codegen import compile_backbone
-from graphir import Backbone, presets
-from runtime.export import export_backbone, load_model
+from graphir import AttentionLayer, Backbone, ConvLayer, presets
+from runtime.export import TrainedModel, export_backbone, load_model, save_model
 from runtime.run import RunError
+from runtime.tokenizer import MIN_VOCAB_SIZE, train_tokenizer
 
 # Imports the exported module with none of our rooms in reach, and writes its logits.
 FRESH_PROCESS = """
@@ -32,21 +34,32 @@ for room in ("graphir", "codegen", "evolution", "runtime", "templates"):
     raise SystemExit(f"{room} is in reach: this test would prove nothing")
 (module,) = [path.stem for path in folder.glob("modeling_*.py")]
 model = __import__(module).load()
+kernels = [loaded for name, loaded in sys.modules.items() if name.startswith(f"{module}_kernels_")]
+ran = []
+for one in kernels:
+    one.forward = one.attention
+    one.attention = lambda *arguments, one=one: (ran.append(one.__name__), one.forward(*arguments))[1]
 ids = torch.from_numpy(np.load(folder / "ids.npy"))
 mask = torch.from_numpy(np.load(folder / "mask.npy"))
 with torch.no_grad():
     np.save(folder / "logits.npy", model(ids, mask).numpy())
+print(*sorted(ran))
 """
 
 
-def logits_of_a_fresh_process(folder, ids, mask):
+def logits_of_a_fresh_process(folder, ids, mask, interpret="0"):
+    """The logits, and the modules of kernels that ran."""
     np.save(folder / "ids.npy", ids.numpy())
     np.save(folder / "mask.npy", mask.numpy())
     done = subprocess.run(
-        [sys.executable, "-c", FRESH_PROCESS, str(folder)], capture_output=True, text=True, cwd=folder
+        [sys.executable, "-c", FRESH_PROCESS, str(folder)],
+        env={**os.environ, "TRITON_INTERPRET": interpret},
+        capture_output=True,
+        text=True,
+        cwd=folder,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return torch.from_numpy(np.load(folder / "logits.npy"))
+    return torch.from_numpy(np.load(folder / "logits.npy")), done.stdout.split()
 
 
 def test_an_exported_search_gives_the_same_logits_without_our_rooms(opnas, tmp_path, finished_run):
@@ -65,7 +78,7 @@ def test_an_exported_search_gives_the_same_logits_without_our_rooms(opnas, tmp_p
     mask = torch.ones(3, 20, dtype=torch.bool)
     mask[1, 11:] = False
     mask[2, 1:] = False
-    fresh = logits_of_a_fresh_process(out, ids, mask)
+    fresh, _ = logits_of_a_fresh_process(out, ids, mask)
     # The bound of the export contract; in fact the same code runs on the same weights.
     assert (fresh - model(ids, mask))[mask].abs().max() <= 1e-5
 
@@ -102,7 +115,64 @@ def test_an_untrained_backbone_is_exported_and_says_so(opnas, tmp_path):
     assert code == 0
     assert "untrained" in (tmp_path / "model" / "README.md").read_text()
     ids, mask = torch.arange(12).reshape(2, 6), torch.ones(2, 6, dtype=torch.bool)
-    assert logits_of_a_fresh_process(tmp_path / "model", ids, mask).isfinite().all()
+    assert logits_of_a_fresh_process(tmp_path / "model", ids, mask)[0].isfinite().all()
+
+
+def test_a_trained_model_runs_its_own_kernels_where_nothing_of_ours_is_in_reach(tmp_path, fresh_seed):
+    layers = (
+        ConvLayer(3),
+        AttentionLayer(presets.get("autobert-zero/6")),
+        ConvLayer(5),
+        AttentionLayer(presets.get("autobert-zero/10")),
+    )
+    backbone = Backbone(layers, 16, 2, 24, name="two and two")
+    model = compile_backbone(backbone, 30, 16, dropout=0.0, backend="triton")
+    ids = torch.randint(30, (3, 11), generator=torch.Generator().manual_seed(fresh_seed))
+    mask = torch.ones(3, 11, dtype=torch.bool)
+    mask[1, 7:], mask[2, 1:] = False, False
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(10):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(ids, mask)[mask], ids[mask]).backward()
+        optimizer.step()
+    trained = TrainedModel(backbone, model.state_dict(), 30, 16, {}, "Ten steps on kernels.")
+    save_model(trained, tmp_path)
+    assert (tmp_path / "kernels_2.py").is_file()
+
+    with torch.no_grad():
+        expected = model.eval()(ids, mask)
+    by_kernels, ran = logits_of_a_fresh_process(tmp_path, ids, mask, interpret="1")
+    assert ran == ["modeling_two_and_two_kernels_1", "modeling_two_and_two_kernels_2"]
+    by_torch, ran = logits_of_a_fresh_process(tmp_path, ids, mask)
+    assert ran == []
+    # The same operations in float32, in another order in the PyTorch form.
+    assert (by_kernels - expected)[mask].abs().max() <= 1e-6
+    assert (by_torch - expected)[mask].abs().max() <= 1e-5
+
+
+def test_the_card_runs_for_sequences_shorter_than_its_example(tmp_path):
+    tokenizer = train_tokenizer(["some words of a text, and others"], MIN_VOCAB_SIZE)
+    backbone = Backbone(presets.get("bert").layers[:1], 16, 2, 32)
+    vocab_size = tokenizer.get_vocab_size()
+    weights = compile_backbone(backbone, vocab_size, 8).state_dict()
+    save_model(TrainedModel(backbone, weights, vocab_size, 8, {}, "Untrained."), tmp_path, tokenizer)
+    code = (tmp_path / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_drawing_that_fails_loses_no_model(tmp_path, monkeypatch):
+    def broken(self, path):
+        path.write_bytes(b"half of it")
+        raise RuntimeError("no fonts here")
+
+    monkeypatch.setattr(Backbone, "draw", broken)
+    backbone = Backbone(presets.get("bert").layers[:1], 16, 2, 32)
+    with pytest.warns(UserWarning, match="could not be drawn: no fonts here"):
+        export_backbone(backbone, tmp_path / "model", vocab_size=50)
+    assert load_model(tmp_path / "model").backbone == backbone
+    assert not list((tmp_path / "model").glob("backbone.*g"))
+    assert "backbone.svg" not in (tmp_path / "model" / "README.md").read_text()
 
 
 def test_an_export_that_fails_leaves_nothing(tmp_path, monkeypatch):

@@ -2,14 +2,18 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from evolution import Evaluator, SearchSpace, random_backbone
+from graphir import AttentionLayer, Backbone, InputError, presets
 from runtime.corpus import split_corpus
 from runtime.masking import IGNORED
 from runtime.proxy import PROXY_SPACE, MaskedLanguageModelEvaluator, ProxyConfig, prepare
+from runtime.run import RunError
+from runtime.search import search
 from runtime.supernet import Supernet, SupernetError, warm_up
 from runtime.training import MaskedLoss, Recipe, TrainingDiverged, evaluate_mlm
 
@@ -181,3 +185,29 @@ def test_the_default_space_is_small_and_has_the_paper_s_layers():
     assert PROXY_SPACE.kernel_sizes == SearchSpace().kernel_sizes
     assert PROXY_SPACE.operations == SearchSpace().operations
     assert PROXY_SPACE.hidden_size * PROXY_SPACE.layers <= 1_024
+
+
+def test_candidates_train_on_kernels_as_on_the_torch_form(data):
+    # Both layers of this space may hold attention; the interpreter is slow, so the budget is two steps.
+    supernet = Supernet.create(SPACE, data.vocab_size, CONFIG.seq_len, seed=0)
+    graph = AttentionLayer(presets.get("autobert-zero/12"))
+    backbone = Backbone((graph,) * SPACE.layers, SPACE.hidden_size, SPACE.heads, SPACE.ffn_size)
+    few = replace(data, held_out=data.held_out[:1])
+    scores = {}
+    for backend in ("torch", "triton"):
+        evaluator = MaskedLanguageModelEvaluator(supernet.placed("cpu", backend), few, CONFIG)
+        model, _ = evaluator.train_candidate(backbone, seed=1, budget=2)
+        assert len(model.kernel_sources) == (backend == "triton")
+        scores[backend] = evaluator.evaluate(backbone, seed=1, budget=2).score
+    # Two steps of Adam, whose sign turns where a gradient is nothing but rounding.
+    assert scores["triton"] == pytest.approx(scores["torch"], abs=1e-3)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_done(tmp_path):
+    with pytest.raises(RunError, match="the device 'cuda:77' cannot be used"):
+        search(tmp_path / "run", proxy=replace(CONFIG, device="cuda:77"))
+    with pytest.raises(InputError, match="device must be"):
+        replace(CONFIG, device="the fast one")
+    with pytest.raises(InputError, match="backend must be auto, torch, triton"):
+        replace(CONFIG, backend="cuda")
+    assert not list(tmp_path.iterdir())
