@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from codegen.expr import AXIS_SEQ, MATRIX, SCORES, Coefficient, Expr, Use
+from codegen.expr import AXIS_SEQ, MATRIX, SCORES, Coefficient, Expr, Input, Use
 from codegen.lines import assignment
 from codegen.pointwise import FUNCTIONS
 from codegen.torch_steps import (
@@ -69,7 +69,13 @@ class TorchProgram:
     @property
     def uses_functional(self) -> bool:
         """Whether the body calls `torch.nn.functional`."""
-        return "attend" in self.needed or any("F." in line for line in (*self.lines, self.result))
+        helpers = self.needed & {"attend", "parts"}
+        return bool(helpers) or any("F." in line for line in (*self.lines, self.result))
+
+    @property
+    def operands(self) -> str:
+        """The inputs as a tuple in source, None for those that are unused."""
+        return f"({', '.join('None' if name in self.unused else name for name in 'qkv')})"
 
 
 class _Text(NamedTuple):
@@ -127,6 +133,8 @@ class _Writer:
         self.vanished = [name for name in self.inputs if name not in {*given, self.any_input}]
         self.readers = Counter(use.node for step in self.steps for use in reads(step))
         self.names: Counter[str] = Counter(["q", "k", "v", "scale", "rows", "columns", "tokens"])
+        if any(isinstance(step, Attend) or step.node.axes == SCORES for step in self.steps):
+            self.needed |= {"parts", "plain"}
         if any(c.scales for step in self.steps for c in _coefficients(step)):
             self.lines.append(f"scale = {self.any_input}.shape[-1] ** -0.5")
         for step in self.steps:
@@ -135,6 +143,8 @@ class _Writer:
     def finish(self, root: Use) -> str:
         """The result; rows at padded positions are zero and pass no gradient on."""
         text = self.read(root, (0, 1))
+        if isinstance(root.node, Input) and not self.vanished:
+            return f"{text.source}.clone()"  # no part of an input is handed out
         for name in self.vanished:
             text = _Text(f"{text.source} + 0.0 * {name}", atom=False)
         return self.filled(text, "rows", "0.0").source
@@ -186,16 +196,8 @@ class _Writer:
                 return _Text(f"{one} @ {two}", atom=False), zeros & _seq_labels(node.axes)
             case Product(node=node, factors=factors, summed=summed):
                 return self.product(node, factors, summed)
-            case Distances(left=left, right=right, summed=summed):
-                self.needed.add("distances")
-                texts = [
-                    self.filled(text, "columns", "0.0")
-                    if summed == AXIS_SEQ and 2 not in self.zero_labels(use)
-                    else text
-                    for use, text in ((left, self.read(left, (0, 2))), (right, self.read(right, (1, 2))))
-                ]
-                one, two = self.shortened(texts)
-                return _Text(f"_distances({one.source}, {two.source})"), frozenset()
+            case Distances():
+                return self.distances(step), frozenset()
             case Count():
                 self.needed.add("count")
                 return _Text(f"_count({self.any_input}, key_mask)"), frozenset()
@@ -262,6 +264,23 @@ class _Writer:
             # Row factors are kept in float32; a matrix has the type of the inputs.
             return _Text(f"({source}).to({self.any_input}.dtype)"), zeros & _seq_labels(node.axes)
         return _Text(source, atom=False), zeros & _seq_labels(node.axes)
+
+    def distances(self, step: Distances) -> _Text:
+        self.needed |= {"distances", "plain"}
+        texts = [
+            self.filled(text, "columns", "0.0")
+            if step.summed == AXIS_SEQ and 2 not in self.zero_labels(use)
+            else text
+            for use, text in (
+                (step.left, self.read(step.left, (0, 2))),
+                (step.right, self.read(step.right, (1, 2))),
+            )
+        ]
+        if step.left.relabelled((1, 1, 2)) == step.right.relabelled((1, 1, 2)):
+            # Of one variable with itself, so that a value's distance from itself is seen to be zero.
+            texts = [self.named(texts[0], "points")] * 2
+        one, two = self.shortened(texts)
+        return _Text(f"_distances({one.source}, {two.source})")
 
     def attend(self, step: Attend) -> _Text:
         query, key, value = (
