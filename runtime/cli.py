@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -356,12 +355,6 @@ def bench(
     choices: dict[str, Any] = {"dtype": dtype, "backend": backend, "compiled_graphs": compiled}
     drawn: Sequence[Any] = ()
     with _options():
-<<<<<<< HEAD
-        setting = Setting(seq_len, head_dim, heads, batch, dtype, rounds=rounds)
-    if out is not None:
-        _check_file(out, "--json")
-    graphs = [resolve(target) for target in targets or _BENCHMARKED]
-=======
         if random is not None:
             if targets or quick:
                 raise ValueError("--random draws its own graphs: name no others, and leave --quick out")
@@ -370,10 +363,9 @@ def bench(
             setting = Setting(**sizes, **(choices | few), rounds=3 if rounds is None else rounds)
         else:
             setting = Setting(**sizes, **choices, rounds=5 if rounds is None else rounds)
-    if out is not None and not out.parent.is_dir():
-        raise InputError(f"the folder {out.parent} of --json does not exist: make it first")
+    if out is not None:
+        _check_file(out, "--json")
     graphs = [*drawn] or [resolve(target) for target in targets or _BENCHMARKED]
->>>>>>> cpu-speed
     if quick:
         setting, graphs = replace(QUICK, backend=setting.backend), [*graphs, resolve("bert/1")]
     result = benchmark(graphs, setting, progress=lambda line: print(f"  {line}", file=sys.stderr))
