@@ -17,7 +17,7 @@ import torch
 
 from codegen import compile_attention
 from codegen.attention import Backend
-from graphir import AttentionGraph, Backbone, presets
+from graphir import AttentionGraph, Backbone, InputError, presets
 from runtime.accuracy import (
     WRONG,
     Attention,
@@ -71,7 +71,7 @@ class Setting:
         seed: of the inputs.
 
     Raises:
-        ValueError: for a size below 1, an unknown type or an unknown backend.
+        InputError: for a size below 1, an unknown type or an unknown backend.
     """
 
     seq_len: int = 2048
@@ -92,13 +92,13 @@ class Setting:
     def __post_init__(self) -> None:
         for what in ("seq_len", "head_dim", "heads", "batch", "rounds", "judged_heads"):
             if (value := getattr(self, what)) is not None and value < 1:
-                raise ValueError(f"{what} must be at least 1, not {value}")
+                raise InputError(f"{what} must be at least 1, not {value}")
         if self.compiled_graphs is not None and self.compiled_graphs < 0:
-            raise ValueError(f"compiled_graphs must be at least 0, not {self.compiled_graphs}")
+            raise InputError(f"compiled_graphs must be at least 0, not {self.compiled_graphs}")
         if self.backend not in BACKENDS:
-            raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {self.backend[:40]!r}")
+            raise InputError(f"backend must be one of {', '.join(BACKENDS)}, not {self.backend[:40]!r}")
         if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype[:40]!r}")
+            raise InputError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype[:40]!r}")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -215,7 +215,7 @@ def benchmark(
 
     Raises:
         KeyError: for an unknown preset, with the nearest names.
-        ValueError: where there is no graph.
+        InputError: where there is no graph.
         BackendError: where the setting's backend cannot run here; nothing was measured then.
 
     Example:
@@ -228,7 +228,7 @@ def benchmark(
     tell = progress or (lambda line: None)
     unique = distinct_graphs(graphs)
     if not unique:
-        raise ValueError("there is nothing to measure: give a preset, a graph, or a backbone with attention")
+        raise InputError("there is nothing to measure: give a preset, a graph, or a backbone with attention")
     # One token shows whether the backend runs here at all, before minutes of work.
     q, k, v = draw_inputs(
         unique[0], (1, 1, 1, setting.head_dim), DTYPES[setting.dtype], masked=False

@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from evolution import OperationPriorityEvolution, RegularizedEvolution
-from graphir import InputError, OpnasError
+from graphir import InputError
+from graphir.files import write_json
 from runtime.console import make_console, prepare_output, say
 from runtime.ending import end_well
 from runtime.run_config import RunConfig
@@ -56,17 +56,6 @@ def main() -> None:
     """Run the command line; see `runtime.ending` for how it ends."""
     prepare_output()
     end_well(app)
-
-
-@contextmanager
-def _options() -> Iterator[None]:
-    """Around constructors that check what the user gave: their `ValueError` is for the user."""
-    try:
-        yield
-    except OpnasError:
-        raise
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 @app.command()
@@ -226,8 +215,7 @@ def inspect(
         return
     found = resolve(target)
     if draw is not None:
-        with _options():
-            found.draw(draw)
+        found.draw(draw)
         print(f"drawn to {draw}")
     elif kernels:
         from runtime.kernel_report import describe_kernels
@@ -275,9 +263,8 @@ def aot(
     if unknown:
         raise InputError(f"--target must be one of {', '.join(TARGETS)}, not {unknown[0][:40]!r}")
     graphs = graphs_of(resolve(target))
-    with _options():
-        for line in build_table(graphs, device or TARGETS, head_dim, dtype, masked, dropout):
-            print(line, flush=True)
+    for line in build_table(graphs, device or TARGETS, head_dim, dtype, masked, dropout):
+        print(line, flush=True)
 
 
 @app.command()
@@ -354,15 +341,14 @@ def bench(
     sizes: dict[str, Any] = {"seq_len": seq_len, "head_dim": head_dim, "heads": heads, "batch": batch}
     choices: dict[str, Any] = {"dtype": dtype, "backend": backend, "compiled_graphs": compiled}
     drawn: Sequence[Any] = ()
-    with _options():
-        if random is not None:
-            if targets or quick:
-                raise ValueError("--random draws its own graphs: name no others, and leave --quick out")
-            drawn = random_graphs(random, seed, extended)
-            few: dict[str, Any] = {"compiled_graphs": compiled or 0, "forward": False, "judged_heads": 1}
-            setting = Setting(**sizes, **(choices | few), rounds=3 if rounds is None else rounds)
-        else:
-            setting = Setting(**sizes, **choices, rounds=5 if rounds is None else rounds)
+    if random is not None:
+        if targets or quick:
+            raise InputError("--random draws its own graphs: name no others, and leave --quick out")
+        drawn = random_graphs(random, seed, extended)
+        few: dict[str, Any] = {"compiled_graphs": compiled or 0, "forward": False, "judged_heads": 1}
+        setting = Setting(**sizes, **(choices | few), rounds=3 if rounds is None else rounds)
+    else:
+        setting = Setting(**sizes, **choices, rounds=5 if rounds is None else rounds)
     if out is not None:
         _check_file(out, "--json")
     graphs = [*drawn] or [resolve(target) for target in targets or _BENCHMARKED]
@@ -371,7 +357,7 @@ def bench(
     result = benchmark(graphs, setting, progress=lambda line: print(f"  {line}", file=sys.stderr))
     print(format_table(result))
     if out is not None:
-        out.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_json(out, result.to_dict())
     if result.wrong:
         print(f"wrong results, not timed: {', '.join(result.wrong)}", file=sys.stderr)
         raise SystemExit(1)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from graphir.files import read_json, write_json
 from runtime.run import Run, RunError, new_folder, refuse_existing
 from runtime.targets import TargetError, resolve
 from runtime.tokenizer import load_tokenizer, save_tokenizer
+from runtime.weights import save_weights
 
 MODEL_FORMAT = "opnas.model/1"
 
@@ -62,9 +63,7 @@ def save_model(model: TrainedModel, folder: Path, tokenizer: Tokenizer | None = 
     )
     for name, text in {f"{stem}.py": source, **kernels}.items():
         (folder / name).write_text(text, encoding="utf-8")
-    weights = {name: weight.detach().contiguous() for name, weight in model.weights.items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)  # the library writes for the owner alone
+    save_weights(model.weights, folder / "model.safetensors", {"format": "pt"})
     config = _config(model, stem)
     write_json(folder / "config.json", config)
     backbone.save(folder / "backbone.json")

@@ -6,6 +6,7 @@ from random import Random
 
 from evolution import SearchSpace, random_graph
 from graphir import EXTENDED_OPERATIONS, PAPER_OPERATIONS, AttentionGraph
+from graphir.checks import check_whole
 
 
 def random_graphs(count: int, seed: int = 0, extended: bool = False) -> tuple[AttentionGraph, ...]:
@@ -17,15 +18,14 @@ def random_graphs(count: int, seed: int = 0, extended: bool = False) -> tuple[At
         extended: draw from the extended set of operations instead of the paper's.
 
     Raises:
-        ValueError: for a count below 1.
+        InputError: for a count below 1.
 
     Example:
         >>> few, more = random_graphs(2, seed=5), random_graphs(3, seed=5)
         >>> more[:2] == few, more[2].name
         (True, 'random-2')
     """
-    if count < 1:
-        raise ValueError(f"the number of random graphs must be at least 1, not {count}")
+    check_whole(count, "the number of random graphs")
     space = SearchSpace(operations=EXTENDED_OPERATIONS if extended else PAPER_OPERATIONS)
     rng = Random(f"benchmark/{seed}")
     distinct: dict[str, AttentionGraph] = {}

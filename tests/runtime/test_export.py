@@ -179,7 +179,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def full_disk(*arguments, **options):
         raise OSError(28, "No space left on device", "model.safetensors")
 
-    monkeypatch.setattr("runtime.export.save_file", full_disk)
+    monkeypatch.setattr("runtime.export.save_weights", full_disk)
     backbone = Backbone(presets.get("bert").layers[:1], 16, 2, 32)
     with pytest.raises(OSError, match="No space"):
         export_backbone(backbone, tmp_path / "model", vocab_size=50)
