@@ -149,7 +149,7 @@ class _Writer:
         if any(isinstance(step, Attend) or step.node.axes == SCORES for step in self.steps):
             self.needed |= {"parts", "plain"}
         if any(c.scales for step in self.steps for c in _coefficients(step)):
-            self.lines.append(f"scale = {self.any_input}.shape[-1] ** -0.5")
+            self.lines.append(f"scale = max({self.any_input}.shape[-1], 1) ** -0.5")
         for step in self.steps:
             self.write(step)
 
