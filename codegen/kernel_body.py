@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ from codegen.schedule import (
     softmax_statistic,
 )
 from codegen.tile_writer import Block, Line, Load, Scope, Store, Tile, TileWriter
-from codegen.tiles import HIGHEST, LOWEST, Part, aligned, shape, spread
+from codegen.tiles import HIGHEST, LOWEST, POSITIONS, REAL, Part, aligned, shape, spread
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class KernelBody:
 
     Attributes:
         lines: statements, loads, stores, loops and branches, in order.
+        names: the names that they mention.
         loads: the values that are read from memory, each once.
         products: the axes of each product of matrices: those of its result, then the summed one.
         pointwise: the axes of each other piece of work on tiles.
@@ -48,6 +50,7 @@ class KernelBody:
     """
 
     lines: tuple[Line, ...]
+    names: frozenset[str]
     loads: tuple[Expr, ...]
     products: tuple[Axes, ...]
     pointwise: tuple[Axes, ...]
@@ -71,6 +74,29 @@ def write_body(
         narrow: the stored values that have the type of the inputs.
     """
     return _KernelWriter(kernel, names, in_memory, narrow).write()
+
+
+def names_in(lines: Sequence[Line]) -> set[str]:
+    """The names that statements and accesses to memory mention; a load does not mention its own variable."""
+    found: set[str] = set()
+    for line in lines:
+        match line:
+            case Block(header=header, lines=inner):
+                found |= {*re.findall(r"\w+", header), *names_in(inner)}
+            case Load(instances=instances) | Store(instances=instances):
+                found |= {table[instance] for table in (POSITIONS, REAL) for instance in instances}
+        if isinstance(line, Store | str):
+            found.update(re.findall(r"\w+", line.source if isinstance(line, Store) else line))
+    return found
+
+
+def _without_unread_loads(lines: Sequence[Line], read: set[str]) -> list[Line]:
+    """The lines but for loads of D x D values that are read only the other way round (`TileWriter.turned`)."""
+    return [
+        Block(line.header, _without_unread_loads(line.lines, read)) if isinstance(line, Block) else line
+        for line in lines
+        if not isinstance(line, Load) or line.variable in read
+    ]
 
 
 @dataclass(frozen=True)
@@ -113,8 +139,10 @@ class _KernelWriter(TileWriter):
             self.chunk(others)
         else:
             self.rows(others)
+        lines = _without_unread_loads(self.top.lines, names_in(self.top.lines))
         return KernelBody(
-            tuple(self.top.lines),
+            tuple(lines),
+            frozenset(names_in(lines)),
             tuple(self.loads),
             tuple(self.products),
             tuple(self.pointwise),
@@ -200,16 +228,17 @@ class _KernelWriter(TileWriter):
         self.square_tiles = max(self.square_tiles, len(made) - sum(len(node.axes) == 2 for node in nodes))
         loads = sum(isinstance(line, Load) and len(line.instances) == 2 for line in inner.lines)
         self.loop_tiles = max(self.loop_tiles, loads)
+        read = names_in(inner.lines)
+        places: list[Line] = []
+        if read & {"loop", "real_loop"}:
+            places.append("loop = (start + tl.arange(0, BLOCK_LOOP)).to(OFFSET)")
+        if "real_loop" in read:
+            places.append("real_loop = _real(mask_ptr, batch, loop, tokens, FULL, HAS_MASK)")
         self.loops.append(any(OWN in read.binding and LOOP in read.binding for read in inner.tiles))
         self.top.lines += [
             *before,
             Block(
-                "for start in range(0, tokens, BLOCK_LOOP):",
-                [
-                    "loop = (start + tl.arange(0, BLOCK_LOOP)).to(OFFSET)",
-                    "real_loop = _real(mask_ptr, batch, loop, tokens, FULL, HAS_MASK)",
-                    *inner.lines,
-                ],
+                f"for {'start' if places else '_'} in range(0, tokens, BLOCK_LOOP):", [*places, *inner.lines]
             ),
         ]
         for node, source in after:
@@ -268,7 +297,9 @@ class _KernelWriter(TileWriter):
         logits, scale = self.logits(node.operand, dims, instances)
         self.pointwise.append(self.span(dims, instances))
         maximum, weight_sum = self.fresh("maximum"), self.fresh("weight_sum")
-        weights, repair = self.fresh("weights"), self.fresh("repair")
+        weights = repair = "_"
+        if node in self.kernel.merged.values():
+            weights, repair = self.fresh("weights"), self.fresh("repair")
         before_and_real = f"real_{over}, {maximum}, {weight_sum}, {dims.index(label)}"
         scope.lines.append(
             f"{maximum}, {weight_sum}, {weights}, {repair} = "

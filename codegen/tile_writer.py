@@ -50,6 +50,7 @@ RESERVED = (
     "own",
     "other",
     "loop",
+    "columns",
     "head",
     "heads",
     "batch",
@@ -495,8 +496,10 @@ def _stem(node: Expr) -> str:
             return "weights"
         case Pointwise(function=function):
             return function
+        case Linear(terms=terms) if len(terms) > 1:
+            return "difference" if any(c.number < 0 for c, _ in terms) else "total"
         case Linear():
-            return "logits" if node.axes == SCORES else "combined"
+            return "scaled"
         case LogSumExp():
             return "logsumexp"
         case Distance():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,14 +23,15 @@ from codegen.emit_triton import (
 )
 from codegen.expr import SCORES, Expr
 from codegen.launch import tile_table
+from codegen.lines import break_lines
 from codegen.lower import KERNEL_RULES, lower
 from codegen.rendering import render
 from codegen.schedule import Schedule, leaf_reads, make_schedule, own_binding, reduces_seq
 from codegen.spec import check_schedules
 from graphir import AttentionGraph
 
-_OPERATOR = "OPERATOR_NAME"
-"""Stands in the text for the name of the operator until that is known."""
+_OPERATOR = f"attention_{'x' * 16}"
+"""Stands in the text for the name of the operator, which is as long, until that is known."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class TritonProgram:
     @cached_property
     def source(self) -> str:
         """The generated Python text."""
-        text = render("triton/attention.py.jinja", program=self, operator=_OPERATOR)
+        lines = render("triton/attention.py.jinja", program=self, operator=_OPERATOR).splitlines()
+        text = "\n".join([*break_lines(lines), ""])
         # Operators are named after all of the text: two versions of a graph's kernels never answer for each other, and
         # two names of a graph share one.
         return text.replace(_OPERATOR, f"attention_{hashlib.sha256(text.encode()).hexdigest()[:16]}")
@@ -114,19 +117,26 @@ class TritonProgram:
         return ", ".join([self.forward.results["out"], *self.kept])
 
     @property
+    def unpacked(self) -> str:
+        """The results of the forward as names for those that the backward reads."""
+        out = self.forward.results["out"]
+        return ", ".join([out if out in self.residuals else "_", *self.kept])
+
+    @property
     def saved(self) -> str:
         """The backward's arguments but ``g``, as the autograd formula calls it."""
         first = len(self.inputs) + 2
         return f"*saved[:{first}], ctx.dropout_p, *saved[{first}:]" if self.dropout else "*saved"
 
     @property
-    def schema(self) -> str:
-        return f"({self._schema_arguments}) -> {_tensors(1 + len(self.kept))}"
+    def schema(self) -> list[str]:
+        """Of the forward's operator, in pieces that fit on a line."""
+        return _pieces(f"({self._schema_arguments}) -> {_tensors(1 + len(self.kept))}")
 
     @property
-    def backward_schema(self) -> str:
+    def backward_schema(self) -> list[str]:
         residuals = "".join(f", Tensor {name}" for name in self.residuals)
-        return f"(Tensor g, {self._schema_arguments}{residuals}) -> {_tensors(len(self.inputs))}"
+        return _pieces(f"(Tensor g, {self._schema_arguments}{residuals}) -> {_tensors(len(self.inputs))}")
 
     @property
     def _schema_arguments(self) -> str:
@@ -165,6 +175,11 @@ class TritonProgram:
 
 def _tensors(count: int) -> str:
     return "Tensor" if count == 1 else f"({', '.join(['Tensor'] * count)})"
+
+
+def _pieces(text: str) -> list[str]:
+    pieces = textwrap.wrap(text, 95, break_long_words=False, break_on_hyphens=False)
+    return [f"{piece} " for piece in pieces[:-1]] + pieces[-1:]
 
 
 def _whole_shape(stored: Stored) -> str:
