@@ -18,7 +18,7 @@ from codegen.plan import Plan, plan_steps
 from codegen.rendering import render
 from codegen.torch_steps import select_steps
 from codegen.triton_attention import TritonProgram, triton_program
-from graphir import AttentionGraph
+from graphir import AttentionGraph, OpnasError
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Backend = Literal["auto", "torch", "triton"]
 
 
-class BackendError(RuntimeError):
+class BackendError(OpnasError, RuntimeError):
     """The wanted backend cannot compile here; the message says what to do."""
 
 

@@ -34,11 +34,13 @@ def break_lines(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         source = line.lstrip(" ")
         indent = len(line) - len(source)
-        if len(line) <= WIDTH or not re.match(r"(return|def) |[\w.]+\(|[\w.*, ]+ [-+*/]?= ", source):
+        if len(line) <= WIDTH:
             yield line
-        elif source.startswith("def "):
-            start, _, parameters = source.removesuffix("):").partition("(")
-            yield from _bracketed(f"{start}(", _split(parameters), "):", indent)
+        elif definition := re.fullmatch(r"(def \w+\(|\) -> tuple\[)(.*)(\):|\]:)", source):
+            start, inside, end = definition.groups()
+            yield from _bracketed(start, _split(inside), end, indent)
+        elif not re.match(r"return |[\w.]+\(|[\w.*, ]+ [-+*/]?= ", source):
+            yield line
         else:
             yield from _statement(source, indent)
 
@@ -56,8 +58,11 @@ def _statement(source: str, indent: int) -> list[str]:
     terms = _terms(value)
     if value.endswith(")") and len(terms) <= 2:
         # The last brackets are opened at the end of the first line.
-        *first, last = terms
-        lines = _expression(before + "".join(f"{term} " for term in first), last, "", indent)
+        opening = _opening(value) + 1
+        if len(terms) == 1:
+            lines = _expression(before, value, "", indent)
+        else:
+            lines = _bracketed(before + value[:opening], _split(value[opening:-1]), ")", indent)
         if len(lines[0]) <= WIDTH:
             return lines
     return [f"{pad}{before}(", *_expression("", value, "", indent + _INDENT), f"{pad})"]

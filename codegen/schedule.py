@@ -26,8 +26,8 @@ from codegen.expr import (
 )
 
 
-class ScheduleError(ValueError):
-    """A schedule that breaks its own rules."""
+class ScheduleError(RuntimeError):
+    """A schedule that breaks its own rules: a fault of the compiler, never of who gave the graph."""
 
 
 OWN, OTHER, LOOP = "own", "other", "loop"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -105,16 +104,16 @@ class TritonProgram:
     # -- source of signatures
 
     @property
-    def arguments(self) -> str:
-        return ", ".join([*self.inputs, "key_mask", *(["seed", "dropout_p"] if self.dropout else [])])
+    def arguments(self) -> tuple[str, ...]:
+        return (*self.inputs, "key_mask", *(("seed", "dropout_p") if self.dropout else ()))
 
     @property
-    def backward_arguments(self) -> str:
-        return ", ".join(["g", self.arguments, *self.residuals])
+    def backward_arguments(self) -> tuple[str, ...]:
+        return ("g", *self.arguments, *self.residuals)
 
     @property
-    def results(self) -> str:
-        return ", ".join([self.forward.results["out"], *self.kept])
+    def results(self) -> tuple[str, ...]:
+        return (self.forward.results["out"], *self.kept)
 
     @property
     def unpacked(self) -> str:
@@ -129,33 +128,17 @@ class TritonProgram:
         return f"*saved[:{first}], ctx.dropout_p, *saved[{first}:]" if self.dropout else "*saved"
 
     @property
-    def schema(self) -> list[str]:
-        """Of the forward's operator, in pieces that fit on a line."""
-        return _pieces(f"({self._schema_arguments}) -> {_tensors(1 + len(self.kept))}")
-
-    @property
-    def backward_schema(self) -> list[str]:
-        residuals = "".join(f", Tensor {name}" for name in self.residuals)
-        return _pieces(f"(Tensor g, {self._schema_arguments}{residuals}) -> {_tensors(len(self.inputs))}")
-
-    @property
-    def _schema_arguments(self) -> str:
-        tensors = ", ".join(f"Tensor {name}" for name in self.inputs)
-        return f"{tensors}, Tensor? key_mask" + (", Tensor? seed, float dropout_p" if self.dropout else "")
-
-    @property
     def fakes(self) -> list[tuple[str, str, str]]:
         """Name, shape and type of what the forward hands out."""
         narrow = {store_name(node, self.names) for node in self.narrow}
         stored = {item.name: item for kernel in self.forward.kernels for item in kernel.stores}
-        names = [self.forward.results["out"], *self.kept]
         return [
             (name, _whole_shape(stored[name]), "dtype" if name in narrow else "torch.float32")
-            for name in names
+            for name in self.results
         ]
 
     @property
-    def gradients(self) -> str:
+    def gradients(self) -> tuple[str, ...]:
         """The backward's results; a tensor is handed out once, and an input without one gets zeros."""
         seen: set[str] = set()
         sources = []
@@ -166,20 +149,7 @@ class TritonProgram:
             else:
                 sources.append(f"{result}.clone()" if result in seen else result)
                 seen.add(result)
-        return ", ".join(sources)
-
-    @property
-    def fake_gradients(self) -> str:
-        return ", ".join(f"{name}.new_empty({name}.shape)" for name in self.inputs)
-
-
-def _tensors(count: int) -> str:
-    return "Tensor" if count == 1 else f"({', '.join(['Tensor'] * count)})"
-
-
-def _pieces(text: str) -> list[str]:
-    pieces = textwrap.wrap(text, 95, break_long_words=False, break_on_hyphens=False)
-    return [f"{piece} " for piece in pieces[:-1]] + pieces[-1:]
+        return tuple(sources)
 
 
 def _whole_shape(stored: Stored) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ RANDOM_ATTEMPTS = 500
 """How many random backbones are tried then; where all were seen, the space counts as exhausted."""
 MAX_REASON_CHARS = 500
 """Longest reason of a failure that is kept."""
+_FAULTS_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""A full or read-only disk says nothing about a candidate."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ def search(
     an evaluator that is deterministic; measured seconds aside).
 
     An evaluation that raises, or whose score is not finite, is committed as a failed candidate with its
-    reason. No graph is evaluated twice: a backbone whose canonical hash or fingerprint is in the study is
-    drawn again.
+    reason. (A full or read-only disk is no fault of a candidate: it ends the search.) No graph is evaluated
+    twice: a backbone whose canonical hash or fingerprint is in the study is drawn again.
 
     Args:
         study: open for writing.
@@ -79,6 +82,7 @@ def search(
 
     Raises:
         StudyError: where the study was begun with another space, strategy, seed or budget.
+        OSError: where the disk is full or read-only. What was committed is kept.
     """
     settings = {
         "space": space.to_dict(),
@@ -142,7 +146,10 @@ def evaluated(candidate: Candidate, evaluator: Evaluator, budget: int) -> Candid
         score, seconds = float(evaluation.score), float(evaluation.seconds)
         metrics = {str(name): float(value) for name, value in evaluation.metrics.items()}
         reason = None if math.isfinite(score) else f"the score is {score}"
-    except Exception as error:  # an evaluator may raise anything, or return it, and the search goes on
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FAULTS_OF_THE_MACHINE:
+            raise
+        # An evaluator may raise anything, or return it, and the search goes on
         score, reason = math.nan, f"{type(error).__name__}: {error}".rstrip(": ")
     if not math.isfinite(seconds):
         seconds = time.monotonic() - begun

@@ -1,22 +1,32 @@
 """Which operation to try next: an upper confidence bound per operation, drawn from by softmax.
 
 Gao et al. 2022: ``u_i = mu_i + alpha * sqrt(2 ln N / N_i)``, operations drawn from ``softmax(u)``.
+
+The paper says nothing of the scale of scores. It matters: raw scores that differ by 0.005 leave the softmax
+uniform, and the bonus drowns them. So ``mu_i`` can be taken of standardised scores (assumed), which differ by
+about 1 whatever the task is. The bonus then fits as well: it is that of a bandit whose rewards have the standard
+deviation 1.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 from evolution.candidate import Candidate
 
 DEFAULT_ALPHA = 1.0
 """Weight of exploration (assumed)."""
-DEFAULT_TEMPERATURE = 1.0
-"""Softmax temperature; 1 is the paper's plain softmax."""
+PLAIN_TEMPERATURE = 1.0
+"""The paper's plain softmax."""
+
+Scores = Literal["standardised", "raw"]
+"""What ``mu_i`` is the mean of: scores less their mean, in standard deviations (assumed), or scores as they are."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,7 @@ class OperationPriority:
     """
 
     values: Mapping[str, float]
-    temperature: float = DEFAULT_TEMPERATURE
+    temperature: float = PLAIN_TEMPERATURE
 
     @classmethod
     def uniform(cls, operations: Sequence[str]) -> OperationPriority:
@@ -46,7 +56,7 @@ class OperationPriority:
         means: Mapping[str, float],
         draws: Mapping[str, int],
         alpha: float = DEFAULT_ALPHA,
-        temperature: float = DEFAULT_TEMPERATURE,
+        temperature: float = PLAIN_TEMPERATURE,
     ) -> OperationPriority:
         """From mean scores ``mu_i`` and numbers of draws ``N_i``; what is missing was never seen.
 
@@ -69,22 +79,36 @@ class OperationPriority:
         candidates: Iterable[Candidate],
         operations: Sequence[str],
         alpha: float = DEFAULT_ALPHA,
-        temperature: float = DEFAULT_TEMPERATURE,
+        temperature: float = PLAIN_TEMPERATURE,
+        scores: Scores = "raw",
     ) -> OperationPriority:
         """From a history: ``mu_i`` is the mean score of the candidates that contain operation i.
 
         Candidates that failed have no score and count only as draws.
+
+        Args:
+            candidates: the history.
+            operations: those that get a priority.
+            alpha: weight of exploration.
+            temperature: of the softmax.
+            scores: "raw" as the paper has it, or "standardised" over the candidates that have a score.
         """
         counts: Counter[str] = Counter()
         draws: Counter[str] = Counter()
         totals: dict[str, float] = {}
+        scored: list[tuple[Candidate, float]] = []
         for candidate in candidates:
             if candidate.mutation is not None and candidate.mutation.operation is not None:
                 draws[candidate.mutation.operation] += 1
             if candidate.score is not None:
-                for name in candidate.operations:
-                    counts[name] += 1
-                    totals[name] = totals.get(name, 0.0) + candidate.score
+                scored.append((candidate, candidate.score))
+        values = [score for _, score in scored]
+        if scores == "standardised":
+            values = standardised(values)
+        for (candidate, _), value in zip(scored, values, strict=True):
+            for name in candidate.operations:
+                counts[name] += 1
+                totals[name] = totals.get(name, 0.0) + value
         means = {name: totals[name] / counts[name] for name in counts}
         return cls.from_statistics(operations, means, draws, alpha, temperature)
 
@@ -109,3 +133,22 @@ class OperationPriority:
             raise ValueError("no operation fits: give at least one to draw from")
         chances = self.probabilities(fitting)
         return rng.choices(list(chances), list(chances.values()))[0]
+
+
+def standardised(scores: Sequence[float]) -> list[float]:
+    """Scores less their mean, divided by their standard deviation; zeros where they do not differ.
+
+    Example:
+        >>> standardised([-4.0, -2.0]), standardised([0.1, 0.1])
+        ([-1.0, 1.0], [0.0, 0.0])
+    """
+    if not scores:
+        return []
+    # Scores of any size are finite; their squares need not be.
+    largest = max(map(abs, scores)) or 1.0
+    scaled = [score / largest for score in scores]
+    mean, deviation = statistics.fmean(scaled), statistics.pstdev(scaled)
+    # Equal scores may come out with a deviation of a rounding.
+    if deviation <= 1e-15:
+        return [0.0] * len(scores)
+    return [(score - mean) / deviation for score in scaled]

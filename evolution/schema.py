@@ -60,7 +60,8 @@ COLUMNS = (
 )
 INSERT_CANDIDATE = f"INSERT INTO candidates ({', '.join(COLUMNS)}) VALUES ({', '.join('?' for _ in COLUMNS)})"
 SELECT_DRAWS = "SELECT operation, count(*) FROM draws GROUP BY operation ORDER BY operation"
-SELECT_CANDIDATES = f"SELECT {', '.join(COLUMNS)} FROM candidates WHERE number >= ? ORDER BY number"
+SELECT_CANDIDATES = f"SELECT {', '.join(COLUMNS)} FROM candidates ORDER BY number"
+SELECT_CANDIDATE = f"SELECT {', '.join(COLUMNS)} FROM candidates WHERE number = ?"
 
 
 def create_tables(connection: sqlite3.Connection) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from evolution.growth import reachable_sizes, sizes_in
-from graphir import OPERATIONS, PAPER_OPERATIONS, AttentionLayer, Backbone, ConvLayer
+from graphir import OPERATIONS, PAPER_OPERATIONS, AttentionLayer, Backbone, ConvLayer, InputError
+from graphir.checks import check_number, check_whole
 from graphir.ops import SEQ_BY_HEAD
 from graphir.validation import MAX_NODES, nearest
 
@@ -35,7 +35,7 @@ class SearchSpace:
             kernel size and not a graph (assumed).
 
     Raises:
-        ValueError: for a space that holds nothing or cannot be searched; the message says which field.
+        InputError: for a space that holds nothing or cannot be searched; the message says which field.
 
     Example:
         >>> SearchSpace(layers=4, hidden_size=128, heads=4, ffn_size=256).kernel_sizes
@@ -57,21 +57,21 @@ class SearchSpace:
         for name in ("operations", "kernel_sizes"):
             value = getattr(self, name)
             if not isinstance(value, tuple | list):
-                raise ValueError(f"{name} must be a tuple, not {str(value)[:40]!r}")
+                raise InputError(f"{name} must be a tuple, not {str(value)[:40]!r}")
             object.__setattr__(self, name, tuple(value))
         for name in ("conv_probability", "layer_mutation_probability"):
-            _check_probability(getattr(self, name), name)
+            check_number(getattr(self, name), name, high=1.0)
         self._check_sizes()
         self._check_operations()
 
     def _check_sizes(self) -> None:
-        _check_whole(self.layers, "layers")
+        check_whole(self.layers, "layers")
         if len(set(self.kernel_sizes)) != len(self.kernel_sizes):
-            raise ValueError(f"kernel_sizes {self.kernel_sizes} repeat a size: list each once")
+            raise InputError(f"kernel_sizes {self.kernel_sizes} repeat a size: list each once")
         if self.conv_probability > 0 and not self.kernel_sizes:
-            raise ValueError("kernel_sizes is empty: list at least one, or set conv_probability to 0")
+            raise InputError("kernel_sizes is empty: list at least one, or set conv_probability to 0")
         if self.conv_probability == 1 and len(self.kernel_sizes) == 1:
-            raise ValueError(
+            raise InputError(
                 "the space holds one backbone only: list more kernel_sizes, or set conv_probability below 1"
             )
         # A backbone knows the bounds of its sizes and refuses others.
@@ -82,16 +82,16 @@ class SearchSpace:
     def _check_operations(self) -> None:
         for name in self.operations:
             if not isinstance(name, str) or name not in OPERATIONS:
-                raise ValueError(f"unknown operation {str(name)[:60]!r}; {nearest(str(name), OPERATIONS)}")
+                raise InputError(f"unknown operation {str(name)[:60]!r}; {nearest(str(name), OPERATIONS)}")
         if len(set(self.operations)) != len(self.operations):
-            raise ValueError("operations repeat a name: list each once")
+            raise InputError("operations repeat a name: list each once")
         for name in ("min_nodes", "max_nodes"):
-            _check_whole(getattr(self, name), name, MAX_NODES)
+            check_whole(getattr(self, name), name, high=MAX_NODES)
         if self.min_nodes > self.max_nodes:
-            raise ValueError(f"min_nodes {self.min_nodes} is above max_nodes {self.max_nodes}")
+            raise InputError(f"min_nodes {self.min_nodes} is above max_nodes {self.max_nodes}")
         if self.conv_probability < 1 and not self.graph_sizes:
             listed = ", ".join(self.operations) or "no operation"
-            raise ValueError(
+            raise InputError(
                 f"no graph of {self.min_nodes} to {self.max_nodes} nodes can be built from {listed}: "
                 "add operations (the paper's set always suffices), or widen the bounds"
             )
@@ -106,25 +106,25 @@ class SearchSpace:
         """Refuse a backbone that is outside of this space.
 
         Raises:
-            ValueError: naming the layer at fault.
+            InputError: naming the layer at fault.
         """
         for name in ("hidden_size", "heads", "ffn_size"):
             if getattr(backbone, name) != getattr(self, name):
-                raise ValueError(f"{name} is {getattr(backbone, name)}, the space has {getattr(self, name)}")
+                raise InputError(f"{name} is {getattr(backbone, name)}, the space has {getattr(self, name)}")
         if len(backbone.layers) != self.layers:
-            raise ValueError(f"{len(backbone.layers)} layers, the space has {self.layers}")
+            raise InputError(f"{len(backbone.layers)} layers, the space has {self.layers}")
         for number, layer in enumerate(backbone.layers, 1):
             if isinstance(layer, AttentionLayer):
                 unknown = sorted({node.op for node in layer.graph.nodes} - set(self.operations))
                 if unknown:
-                    raise ValueError(f"layer {number}: {', '.join(unknown)} not among the space's operations")
+                    raise InputError(f"layer {number}: {', '.join(unknown)} not among the space's operations")
                 if not self.min_nodes <= len(layer.graph) <= self.max_nodes:
-                    raise ValueError(
+                    raise InputError(
                         f"layer {number}: {len(layer.graph)} nodes, the space allows "
                         f"{self.min_nodes} to {self.max_nodes}"
                     )
             elif layer.kernel_size not in self.kernel_sizes:
-                raise ValueError(f"layer {number}: kernel size {layer.kernel_size} not in the space")
+                raise InputError(f"layer {number}: kernel size {layer.kernel_size} not in the space")
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -137,24 +137,12 @@ class SearchSpace:
         """Read what `to_dict` wrote; fields left out take their defaults.
 
         Raises:
-            ValueError: for unknown fields, or values that the constructor refuses.
+            InputError: for unknown fields, or values that the constructor refuses.
         """
         if not isinstance(data, dict):
-            raise ValueError(f"a search space is an object of fields, not a {type(data).__name__}")
+            raise InputError(f"a search space is an object of fields, not a {type(data).__name__}")
         known = [f.name for f in fields(cls)]
         for name in data:
             if name not in known:
-                raise ValueError(f"unknown field {str(name)[:60]!r} of a space; {nearest(str(name), known)}")
+                raise InputError(f"unknown field {str(name)[:60]!r} of a space; {nearest(str(name), known)}")
         return cls(**data)
-
-
-def _check_whole(value: Any, name: str, limit: int | None = None) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or (limit and value > limit):
-        allowed = f"from 1 to {limit}" if limit else "of at least 1"
-        raise ValueError(f"{name} must be a whole number {allowed}, not {str(value)[:40]!r}")
-
-
-def _check_probability(value: Any, name: str) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or math.isnan(value) or not 0 <= value <= 1:
-        raise ValueError(f"{name} must be a number from 0 to 1, not {str(value)[:40]!r}")

@@ -6,19 +6,27 @@ alone, so a search that was killed goes on exactly where it stood.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from random import Random
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, get_args
 
 from evolution.candidate import Candidate, Mutation, ranking
 from evolution.generation import random_backbone
 from evolution.mutation import mutate_backbone
-from evolution.priority import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, OperationPriority
+from evolution.priority import DEFAULT_ALPHA, OperationPriority, Scores
 from evolution.space import SearchSpace
-from graphir import Backbone
+from graphir import Backbone, InputError
+from graphir.checks import check_number, check_whole, excerpt
 from graphir.validation import nearest
+
+DEFAULT_POPULATION = 15
+"""Random backbones at the start of a search of some forty candidates (assumed)."""
+DEFAULT_TEMPERATURE = 0.5
+"""Of the softmax over priorities of standardised scores (assumed).
+
+An operation stands in about half of all candidates, so its mean is a part of a deviation away from the others'. Where
+the means of two operations lie half a deviation apart, the better one is drawn e times as often."""
 
 
 class Proposal(NamedTuple):
@@ -55,24 +63,30 @@ class OperationPriorityEvolution:
     take turns; where none has, the proposal is a random backbone.
 
     Attributes:
-        population: random backbones at the start (M; assumed).
+        population: random backbones at the start (M; assumed). Few, since a search of an hour on two cores evaluates
+            some hundred candidates: what is not random is what the strategy is for.
         parents: parents of a generation (K; assumed).
-        children: children of a parent (C; assumed).
+        children: children of a parent (C; assumed). One: a generation is short, so that priorities are new.
         alpha: weight of exploration in the operation priority (assumed).
-        temperature: of the softmax over priorities; the paper's is 1, lower is greedier.
+        temperature: of the softmax over priorities; lower is greedier (assumed).
+        scores: of what scores priorities are taken, "standardised" (assumed) or "raw". The paper's form is "raw" with
+            temperature 1.
     """
 
-    population: int = 100
+    population: int = DEFAULT_POPULATION
     parents: int = 5
-    children: int = 5
+    children: int = 1
     alpha: float = DEFAULT_ALPHA
     temperature: float = DEFAULT_TEMPERATURE
+    scores: Scores = "standardised"
     name: ClassVar[str] = "opnas"
 
     def __post_init__(self) -> None:
         _check_counts(self, "population", "parents", "children")
-        _check_number(self.alpha, "alpha", positive=False)
-        _check_number(self.temperature, "temperature", positive=True)
+        check_number(self.alpha, "alpha")
+        check_number(self.temperature, "temperature", above=True)
+        if self.scores not in get_args(Scores):
+            raise InputError(f"scores must be {' or '.join(get_args(Scores))}, not {excerpt(self.scores)}")
 
     def horizon(self, index: int) -> int:
         """Zero for the random start, then the candidates of earlier generations."""
@@ -91,7 +105,9 @@ class OperationPriorityEvolution:
 
     def priority(self, history: Sequence[Candidate], space: SearchSpace) -> OperationPriority:
         """The operation priority after ``history``."""
-        return OperationPriority.from_candidates(history, space.operations, self.alpha, self.temperature)
+        return OperationPriority.from_candidates(
+            history, space.operations, self.alpha, self.temperature, self.scores
+        )
 
     def _generation(self, index: int) -> int:
         return (index - self.population) // (self.parents * self.children)
@@ -120,21 +136,22 @@ class RegularizedEvolution:
     the best of a random sample of it. Where none has succeeded, the proposal is a random backbone.
 
     Attributes:
-        population: size of the population, and number of random backbones at the start.
-        tournament: size of the sample.
+        population: size of the population, and number of random backbones at the start (assumed; the source has 100
+            of 20,000 evaluations).
+        tournament: size of the sample (assumed; the source has 25 of 100).
         batch: proposals made from one state of the population; 1 is the method as published, more lets that
             many be evaluated at the same time.
     """
 
-    population: int = 100
-    tournament: int = 25
+    population: int = DEFAULT_POPULATION
+    tournament: int = 5
     batch: int = 1
     name: ClassVar[str] = "evolution"
 
     def __post_init__(self) -> None:
         _check_counts(self, "population", "tournament", "batch")
         if self.tournament > self.population:
-            raise ValueError(f"tournament {self.tournament} is above population {self.population}")
+            raise InputError(f"tournament {self.tournament} is above population {self.population}")
 
     def horizon(self, index: int) -> int:
         """Zero for the random start, then the candidates before this batch."""
@@ -161,19 +178,19 @@ def make_strategy(name: str, **settings: Any) -> Strategy:
     """The strategy called ``name`` with its fields.
 
     Raises:
-        ValueError: for an unknown name or field, with the nearest known ones, or a value out of bounds.
+        InputError: for an unknown name or field, with the nearest known ones, or a value out of bounds.
 
     Example:
         >>> make_strategy("opnas", population=20).horizon(20)
         20
     """
     if name not in STRATEGIES:
-        raise ValueError(f"unknown strategy {name[:60]!r}; {nearest(name, STRATEGIES)}")
+        raise InputError(f"unknown strategy {name[:60]!r}; {nearest(name, STRATEGIES)}")
     known = [f.name for f in fields(STRATEGIES[name])]
     for setting in settings:
         if setting not in known:
             hint = nearest(setting, known) if known else "it has none"
-            raise ValueError(f"strategy {name!r} has no field {setting[:60]!r}; {hint}")
+            raise InputError(f"strategy {name!r} has no field {setting[:60]!r}; {hint}")
     return STRATEGIES[name](**settings)
 
 
@@ -189,13 +206,4 @@ def _child(parent: Candidate, rng: Random, space: SearchSpace, priority: Operati
 
 def _check_counts(strategy: object, *names: str) -> None:
     for name in names:
-        value = getattr(strategy, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, not {str(value)[:40]!r}")
-
-
-def _check_number(value: Any, name: str, positive: bool) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value < 0 or (positive and value == 0):
-        bound = "above 0" if positive else "of at least 0"
-        raise ValueError(f"{name} must be a number {bound}, not {str(value)[:40]!r}")
+        check_whole(getattr(strategy, name), name)

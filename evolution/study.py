@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -25,6 +25,7 @@ from evolution.schema import (
     to_json,
     to_row,
 )
+from evolution.seal import NOT_WHOLE, Seal, check_counts, read_seal, write_seal
 
 BUSY_SECONDS = 10.0
 """How long to wait for another process that holds the file."""
@@ -34,7 +35,9 @@ class Study:
     """Every candidate of a search, in the order of proposal. Made by `create` or `open`.
 
     One process may write, any number may read while it does. A candidate is committed by one transaction, so
-    a killed process loses nothing that was committed. Use it as a context manager, or call `close`.
+    a killed process loses nothing that was committed. Between commits the file is whole by itself: it may be copied
+    alone. A copy that a commit got between is refused by its seal (`evolution.seal`), never read as something else.
+    Use it as a context manager, or call `close`.
 
     Attributes:
         path: the file.
@@ -58,7 +61,8 @@ class Study:
             config: anything that JSON can hold, kept for whoever looks at the study later.
 
         Raises:
-            StudyError: where ``path`` exists, its folder does not, or ``config`` does not fit JSON.
+            StudyError: where ``path`` exists, its folder does not, another process makes it now, ``config`` does not
+                fit JSON, or nothing can be written.
         """
         path = Path(path)
         if path.exists():
@@ -71,14 +75,22 @@ class Study:
             raise StudyError(f"the config does not fit JSON: {error}") from error
         # Made under another name first: a study that is killed while it is made leaves none, not half of one.
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.unlink(missing_ok=True)
-        connection = sqlite3.connect(temporary, isolation_level=None)
-        try:
-            create_tables(connection)
-            connection.execute("INSERT INTO settings VALUES ('config', ?)", (text,))
-        finally:
-            connection.close()
-        temporary.rename(path)
+        with _locked(path):
+            try:
+                temporary.unlink(missing_ok=True)
+                with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
+                    # A journal would be a second file that a killed process leaves.
+                    connection.execute("PRAGMA journal_mode = OFF")
+                    create_tables(connection)
+                    connection.execute("INSERT INTO settings VALUES ('config', ?)", (text,))
+                    write_seal(connection, Seal())
+                if path.exists():
+                    raise StudyError(f"{path} was made by another search just now")
+                temporary.rename(path)
+            except (sqlite3.Error, OSError) as error:
+                raise StudyError(f"the study {path} cannot be made: {error}") from error
+            finally:
+                temporary.unlink(missing_ok=True)
         return cls.open(path)
 
     @classmethod
@@ -87,34 +99,31 @@ class Study:
 
         Raises:
             StudyError: where there is none, it is no study, of another version, or being written by another
-                process.
+                process; or where it is a copy that is not whole.
         """
         path = Path(path)
         if not path.is_file():
             raise StudyError(f"there is no study at {path}")
         with ExitStack() as undo:
             lock = None if readonly else undo.enter_context(_locked(path))
-            try:
+            with _for_people(f"{path.name} cannot be read as a study"):
+                if readonly:
+                    _undo_killed_commit(path)
                 connection = undo.enter_context(closing(_connected(path, readonly)))
                 check_tables(connection, path.name)
                 if not readonly:
-                    connection.execute("PRAGMA journal_mode = WAL")
+                    # Without a log beside it the file alone is the study, and can be read where nothing can be written.
+                    connection.execute("PRAGMA journal_mode = DELETE")
                     # A commit is as rare as an evaluation, so it may as well survive a power cut.
                     connection.execute("PRAGMA synchronous = FULL")
                     connection.execute("PRAGMA foreign_keys = ON")
-            except sqlite3.Error as error:
-                raise StudyError(f"{path.name} cannot be read as a study: {error}") from error
+                with _snapshot(connection):
+                    check_counts(connection, path.name)
             undo.pop_all()
             return cls(path, connection, readonly, lock)
 
     def close(self) -> None:
         """Release the file. Closing twice does no harm."""
-        if not self.readonly:
-            # Without its log a study is one plain file, readable where nothing can be written. A reader that is
-            # there now, or a study closed before, keeps it as it is.
-            with suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA busy_timeout = 0")
-                self._connection.execute("PRAGMA journal_mode = DELETE")
         self._connection.close()
         if self._lock is not None:
             self._lock.close()
@@ -159,15 +168,22 @@ class Study:
         """The candidates from index ``start``, in the order of proposal.
 
         Raises:
-            StudyError: where one is missing or cannot be read; backbones are validated again.
+            StudyError: where one is missing or cannot be read (backbones are validated again), or where they are not
+                those that were committed.
         """
-        with self._errors():
-            rows = self._connection.execute(SELECT_CANDIDATES, (start,)).fetchall()
-        found = [from_row(row) for row in rows]
-        for index, candidate in enumerate(found, start):
-            if candidate.index != index:
-                raise StudyError(f"candidate {index} of the study is missing")
-        return found
+        with self._errors(), _snapshot(self._connection):
+            rows = self._connection.execute(SELECT_CANDIDATES).fetchall()
+            seal = read_seal(self._connection)
+        try:
+            found = [from_row(row) for row in rows]
+            missing = next((index for index, c in enumerate(found) if c.index != index), None)
+            if missing is not None:
+                raise StudyError(f"candidate {missing} of the study is missing")
+        except StudyError as error:
+            raise StudyError(f"{error} (perhaps {NOT_WHOLE})") from error
+        if seal is not None:
+            seal.check(rows, self.path.name)
+        return found[start:]
 
     def ranked(self) -> list[Candidate]:
         """The candidates that have a score, best first; the earlier of equals first."""
@@ -202,6 +218,7 @@ class Study:
             if candidate.index != expected:
                 raise StudyError(f"candidate {candidate.index} is out of order: the next is {expected}")
             connection.execute(INSERT_CANDIDATE, row)
+            write_seal(connection, Seal.of(connection, candidate.index))
             if candidate.mutation is not None and candidate.mutation.operation is not None:
                 connection.execute(
                     "INSERT INTO draws VALUES (?, ?)", (candidate.index, candidate.mutation.operation)
@@ -230,17 +247,54 @@ class Study:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield self._connection
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # a full disk has ended it already
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self) -> AbstractContextManager[None]:
+        return _for_people(self.path.name)
+
+
+@contextmanager
+def _for_people(prefix: str) -> Iterator[None]:
+    """What SQLite raises becomes a `StudyError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        hint = (
+            f": {NOT_WHOLE}" if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT else ""
+        )
+        raise StudyError(f"{prefix}: {error}{hint}") from error
+
+
+@contextmanager
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is read inside belongs to one commit."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _undo_killed_commit(path: Path) -> None:
+    """Take back what a process that was killed within a commit had written; its journal says what.
+
+    SQLite does so when it reads, which needs a connection that may write.
+    """
+    if not path.with_name(f"{path.name}-journal").exists():
+        return
+    with closing(_connected(path, readonly=True)) as reader:
         try:
-            yield
-        except sqlite3.Error as error:
-            raise StudyError(f"{self.path.name}: {error}") from error
+            reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_READONLY_ROLLBACK":
+                raise
+    with closing(_connected(path, readonly=False)) as writer:
+        writer.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def _connected(path: Path, readonly: bool) -> sqlite3.Connection:

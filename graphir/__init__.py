@@ -2,7 +2,7 @@
 
 from graphir import presets, reference
 from graphir.backbone import AttentionLayer, Backbone, ConvLayer, Layer
-from graphir.errors import GraphError
+from graphir.errors import GraphError, InputError, OpnasError, PresetError
 from graphir.graph import AttentionGraph, Node
 from graphir.ops import EXTENDED_OPERATIONS, OPERATIONS, PAPER_OPERATIONS, Operation, ValueType
 
@@ -15,9 +15,12 @@ __all__ = [
     "Backbone",
     "ConvLayer",
     "GraphError",
+    "InputError",
     "Layer",
     "Node",
     "Operation",
+    "OpnasError",
+    "PresetError",
     "ValueType",
     "presets",
     "reference",

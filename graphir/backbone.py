@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import networkx as nx
 
+from graphir.checks import check_whole, excerpt
 from graphir.errors import GraphError
 from graphir.files import read_json, require_format, require_keys, write_json
 from graphir.graph import AttentionGraph
-from graphir.validation import check_name, excerpt
+from graphir.validation import check_name
 
 if TYPE_CHECKING:
     from graphir.cost import Cost
@@ -69,14 +70,15 @@ class Backbone:
         object.__setattr__(self, "layers", tuple(self.layers))
         check_name(self.name)
         for what in ("hidden_size", "heads", "ffn_size"):
-            _check_size(getattr(self, what), what, MAX_SIZE)
+            check_whole(getattr(self, what), what, high=MAX_SIZE, error=GraphError)
         if self.hidden_size % self.heads:
             raise GraphError(f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}")
         if not 1 <= len(self.layers) <= MAX_LAYERS:
             raise GraphError(f"a backbone has 1 to {MAX_LAYERS} layers, not {len(self.layers)}")
         for number, layer in enumerate(self.layers, 1):
             if isinstance(layer, ConvLayer):
-                _check_size(layer.kernel_size, f"layer {number}: kernel_size", MAX_KERNEL_SIZE)
+                what = f"layer {number}: kernel_size"
+                check_whole(layer.kernel_size, what, high=MAX_KERNEL_SIZE, error=GraphError)
                 if layer.kernel_size % 2 == 0:
                     raise GraphError(f"layer {number}: kernel_size must be odd, not {layer.kernel_size}")
             elif not isinstance(layer, AttentionLayer):
@@ -211,11 +213,6 @@ class Backbone:
         from graphir.drawing import draw_backbone
 
         draw_backbone(self, path)
-
-
-def _check_size(value: Any, what: str, limit: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
-        raise GraphError(f"{what} must be a whole number from 1 to {limit}, not {excerpt(value)}")
 
 
 def _layer_to_dict(layer: Layer) -> dict[str, Any]:

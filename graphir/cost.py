@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from graphir.checks import check_whole
 from graphir.ops import ValueType
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def graph_cost(
         element_size: bytes of a number.
 
     Raises:
-        ValueError: for a size below 1.
+        InputError: for a size below 1.
     """
     _check_positive(seq_len=seq_len, head_dim=head_dim, heads=heads, batch=batch, element_size=element_size)
     sizes = {"S": seq_len, "D": head_dim}
@@ -177,7 +178,7 @@ def backbone_cost(backbone: Backbone, seq_len: int = 512, batch: int = 1, elemen
     Fused means: a gate with its convolution, an activation with the map before it, a residual with its norm.
 
     Raises:
-        ValueError: for a size below 1.
+        InputError: for a size below 1.
     """
     _check_positive(seq_len=seq_len, batch=batch, element_size=element_size)
     total = Cost()
@@ -224,5 +225,4 @@ def _linear_parameters(width: int, out: int) -> int:
 
 def _check_positive(**sizes: int) -> None:
     for what, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"{what} must be a whole number of at least 1, not {size!r}")
+        check_whole(size, what)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import os
 import string
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphir.errors import InputError, OpnasError
+from graphir.files import write_whole
 from graphir.layout import Box, Edge, Layout, lay_out
 
 if TYPE_CHECKING:
@@ -59,7 +65,8 @@ def draw_graph(graph: AttentionGraph, path: str | Path) -> None:
         path: an ``.svg`` or ``.png`` file. Text stays text in an SVG; the same graph gives the same bytes.
 
     Raises:
-        ValueError: for another suffix.
+        InputError: for another suffix.
+        DrawingError: where matplotlib cannot be loaded.
         OSError: where the file cannot be written.
     """
     panel = _Panel(graph, graph.name)
@@ -71,7 +78,8 @@ def draw_backbone(backbone: Backbone, path: str | Path) -> None:
     """Draw the stack of layers, and beside it each different attention structure once.
 
     Raises:
-        ValueError: for a suffix other than ``.svg`` and ``.png``.
+        InputError: for a suffix other than ``.svg`` and ``.png``.
+        DrawingError: where matplotlib cannot be loaded.
         OSError: where the file cannot be written.
     """
     numbers: dict[AttentionGraph, list[int]] = {}
@@ -230,27 +238,46 @@ def _wrapped(formula: str, columns: int) -> list[str]:
 # -- matplotlib
 
 
+class DrawingError(OpnasError, RuntimeError):
+    """Nothing can be drawn here: the message says what is wrong with matplotlib."""
+
+
+def check_suffix(path: str | Path) -> str:
+    """The suffix of a drawing's name, in lower case.
+
+    Raises:
+        InputError: where it is neither ``.svg`` nor ``.png``.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        name = Path(path).name
+        raise InputError(f"cannot draw to {name!r}: use a name that ends in {' or '.join(SUFFIXES)}")
+    return suffix
+
+
 @contextmanager
 def canvas(path: str | Path, width: float, height: float) -> Iterator[Axes]:
-    """Axes in points, y downwards, saved to ``path`` at the end."""
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(f"cannot draw to {path.name!r}: use a name that ends in {' or '.join(SUFFIXES)}")
-    import matplotlib
+    """Axes in points, y downwards, saved to ``path`` at the end. No setting of the user's matplotlib counts.
+
+    Raises:
+        InputError: for another suffix than ``.svg`` and ``.png``.
+        DrawingError: where matplotlib cannot be loaded.
+        OSError: where the file cannot be written.
+    """
+    suffix = check_suffix(path)
+    matplotlib = _load_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    settings: Any = {
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"],
-        "font.monospace": ["DejaVu Sans Mono"],
-        "svg.fonttype": "none",  # text stays text: it can be searched, selected and read aloud
-        "svg.hashsalt": "opnas",
-        "text.parse_math": False,
-        "text.usetex": False,
-    }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context():
+        with warnings.catch_warnings(action="ignore"):  # some settings are deprecated, whoever looks at them
+            matplotlib.rcParams.update(
+                {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+            )
+        matplotlib.rcParams.update(_SETTINGS)
         figure = Figure(figsize=(width / POINTS_PER_INCH, height / POINTS_PER_INCH), facecolor="white")
+        drawn = FigureCanvasSVG(figure) if suffix == ".svg" else FigureCanvasAgg(figure)
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         axes.set_xlim(0.0, width)
         axes.set_ylim(height, 0.0)
@@ -259,7 +286,39 @@ def canvas(path: str | Path, width: float, height: float) -> Iterator[Axes]:
         dpi = min(PNG_DPI, MAX_PIXELS * POINTS_PER_INCH / max(width, height))
         # No date and no version: the same graph gives the same file.
         metadata = {"Date": None, "Creator": None} if suffix == ".svg" else {"Software": None}
-        figure.savefig(path, format=suffix[1:], dpi=dpi, metadata=metadata)
+        picture = io.BytesIO()
+        drawn.print_figure(picture, format=suffix[1:], dpi=dpi, metadata=metadata)
+    write_whole(path, picture.getvalue())
+
+
+_SETTINGS = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.monospace": ["DejaVu Sans Mono"],
+    "svg.fonttype": "none",  # text stays text: it can be searched, selected and read aloud
+    "svg.hashsalt": "opnas",
+    "text.parse_math": False,
+}
+"""What differs from matplotlib's own defaults."""
+
+
+def _load_matplotlib() -> Any:
+    """Import matplotlib as if MPLBACKEND were not set: it refuses to load where the backend named there is missing."""
+    if "matplotlib" in sys.modules:
+        return sys.modules["matplotlib"]
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    except Exception as error:  # whatever a settings file or a broken installation leads to
+        raise DrawingError(f"matplotlib cannot be loaded, so nothing is drawn: {error}") from error
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend is not None:
+        # Who plots beside us gets the backend that was asked for.
+        with suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend
+    return matplotlib
 
 
 def _rectangle(

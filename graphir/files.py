@@ -1,15 +1,18 @@
-"""Reading and writing the JSON file forms. A file from a stranger is data: its size and shape are bounded."""
+"""Reading and writing files. A stranger's is data: its size and shape are bounded. Ours are whole or not there."""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
+from graphir.checks import excerpt
 from graphir.errors import GraphError
-from graphir.validation import excerpt
 
+TEMPORARY_SUFFIX = ".tmp"
+"""What the names of temporary files and folders end in; they begin with a dot."""
 MAX_FILE_BYTES = 4_000_000
 """Largest graph or backbone file that is read; the largest valid backbone is smaller."""
 
@@ -34,14 +37,40 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_json(path: str | Path, data: Any) -> None:
-    """Write JSON through a temporary file beside ``path``, so that ``path`` is never half-written."""
+    """Write JSON; ``path`` is never half-written (see `write_whole`)."""
+    write_whole(path, (json.dumps(data, indent=2) + "\n").encode())
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Write a file through a temporary one beside it, so that it holds all of ``data`` or what it held before.
+
+    Whoever is stopped or meets a full disk leaves nothing behind. The mode is the usual one, a link is followed, and
+    what is no plain file (a pipe, a terminal) is written as it is.
+
+    Raises:
+        OSError: where it cannot be written, naming ``path``.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path))
     try:
-        temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)
+            return
+        temporary = temporary_beside(target)
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def temporary_beside(path: Path) -> Path:
+    """A new hidden name in the folder of ``path``, for what shall take its place when it is whole."""
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
 
 
 def require_format(data: Any, expected: str, what: str) -> None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import networkx as nx
 
-from graphir.errors import GraphError
+from graphir.checks import excerpt
+from graphir.errors import GraphError, InputError
 from graphir.files import read_json, require_format, require_keys, write_json
 from graphir.ops import ValueType
-from graphir.validation import INPUT_NAMES, check_graph, check_name, excerpt
+from graphir.validation import INPUT_NAMES, check_graph, check_name, show_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,17 +93,18 @@ class AttentionGraph:
     def nx(self) -> nx.DiGraph:
         """The graph as a frozen `networkx.DiGraph`.
 
-        Nodes carry ``op`` ("input" for inputs) and ``type``; an edge carries ``operands``, the positions at
-        which its source is an operand of its target (two positions where both operands are the same value).
+        Nodes carry ``op`` ("input" for inputs) and ``type`` ("S x D"); an edge carries ``operands``, the positions at
+        which its source is an operand of its target: "0", "1", or "0,1" where both operands are the same value.
+        All are plain text, so that every writer of networkx takes them.
         """
         graph = nx.DiGraph(name=self.name, output=self.output)
         for name in self.inputs:
-            graph.add_node(name, op="input", type=self._types[name])
+            graph.add_node(name, op="input", type=show_type(self._types[name]))
         for node in self.nodes:
-            graph.add_node(node.id, op=node.op, type=self._types[node.id])
+            graph.add_node(node.id, op=node.op, type=show_type(self._types[node.id]))
             for operand in dict.fromkeys(node.inputs):
-                positions = tuple(i for i, source in enumerate(node.inputs) if source == operand)
-                graph.add_edge(operand, node.id, operands=positions)
+                positions = [str(i) for i, source in enumerate(node.inputs) if source == operand]
+                graph.add_edge(operand, node.id, operands=",".join(positions))
         return nx.freeze(graph)
 
     def renamed(self, name: str) -> AttentionGraph:
@@ -197,7 +199,7 @@ class AttentionGraph:
             from graphir.latex import latex_equation
 
             return latex_equation(self)
-        raise ValueError(f"style must be 'text' or 'latex', not {style!r}")
+        raise InputError(f"style must be 'text' or 'latex', not {style!r}")
 
     def summary(self) -> str:
         """A table of the nodes with operations, operands and types, for a terminal."""
@@ -233,7 +235,7 @@ class AttentionGraph:
         """Draw the layered graph to ``path``, an ``.svg`` or ``.png`` file.
 
         Raises:
-            ValueError: for another suffix.
+            InputError: for another suffix.
         """
         from graphir.drawing import draw_graph
 

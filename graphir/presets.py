@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import cache
 
 from graphir.backbone import AttentionLayer, Backbone, ConvLayer, Layer
+from graphir.errors import PresetError
 from graphir.graph import AttentionGraph
 from graphir.validation import nearest
 
@@ -59,7 +60,7 @@ def get(name: str) -> AttentionGraph | Backbone:
     """The graph or backbone called ``name``.
 
     Raises:
-        KeyError: for an unknown name, with the nearest known ones.
+        PresetError: a `KeyError`, for an unknown name, with the nearest known ones.
 
     Example:
         >>> get("autobert-zero/6").equation()
@@ -75,7 +76,7 @@ def get(name: str) -> AttentionGraph | Backbone:
         layer = _layer(backbone, int(number), _BACKBONES[backbone][int(number) - 1])
         assert isinstance(layer, AttentionLayer)  # names() lists attention layers only
         return layer.graph
-    raise KeyError(f"unknown preset {name[:60]!r}; {nearest(name, names())}")
+    raise PresetError(f"unknown preset {name[:60]!r}; {nearest(name, names())}")
 
 
 def _layer(backbone: str, number: int, part: int | str) -> Layer:

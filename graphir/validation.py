@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
+from graphir.checks import excerpt
 from graphir.errors import GraphError
 from graphir.ops import OPERATIONS, SEQ_BY_HEAD, ValueType
 
@@ -26,17 +27,6 @@ _NODE_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 def show_type(value_type: ValueType) -> str:
     """A type for people: ``S x D``."""
     return " x ".join(value_type)
-
-
-def excerpt(value: Any, limit: int = 60) -> str:
-    """A value of unknown origin for an error message: short whatever it is."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= limit else value[: limit - 3] + "...")
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**18:
-        return "a huge number"
-    if value is None or isinstance(value, (bool, int, float)):
-        return repr(value)
-    return {"list": "a list", "dict": "an object"}.get(type(value).__name__, type(value).__name__)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

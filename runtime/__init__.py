@@ -1,1 +1,38 @@
-"""Training, the supernet, evaluation, export and the command line."""
+"""Text, training, runs, export and benchmarks: what a search is carried out with."""
+
+from typing import TYPE_CHECKING
+
+from graphir.lazy import lazy_face
+
+if TYPE_CHECKING:
+    from runtime.bench import Benchmark, Setting, benchmark
+    from runtime.export import TrainedModel, load_model
+    from runtime.pipeline import Outcome
+    from runtime.proxy_config import ProxyConfig
+    from runtime.run import Run
+    from runtime.run_config import RunConfig
+
+__all__ = [
+    "Benchmark",
+    "Outcome",
+    "ProxyConfig",
+    "Run",
+    "RunConfig",
+    "Setting",
+    "TrainedModel",
+    "benchmark",
+    "load_model",
+]
+
+# The command line lives in this room, and opening a graph must not load torch.
+__getattr__, __dir__ = lazy_face(
+    __name__,
+    {
+        "runtime.bench": ("Benchmark", "Setting", "benchmark"),
+        "runtime.export": ("TrainedModel", "load_model"),
+        "runtime.pipeline": ("Outcome",),
+        "runtime.proxy_config": ("ProxyConfig",),
+        "runtime.run": ("Run",),
+        "runtime.run_config": ("RunConfig",),
+    },
+)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import os
 import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
+
+from graphir import OpnasError
 
 MAX_CORPUS_BYTES = 100_000_000
 """Largest corpus file that is read."""
@@ -43,7 +46,7 @@ _SKIPPED_FOLDERS = {
 }
 
 
-class CorpusError(ValueError):
+class CorpusError(OpnasError, ValueError):
     """A corpus that cannot be used. The message says what is wrong and what would be right."""
 
 
@@ -57,12 +60,14 @@ class Corpus:
         held_out: paragraphs to be judged on, in the order of the source. None of them stands in a training
             paragraph, not even as a part or in other capitals.
         size: bytes of the source, repetitions included.
+        stream: the text itself where it came through a pipe, so that it cannot be read again; else None.
     """
 
     name: str
     train: tuple[str, ...]
     held_out: tuple[str, ...]
     size: int
+    stream: str | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -79,7 +84,7 @@ def load_corpus(path: str | Path | None = None) -> Corpus:
     """The corpus in ``path``, or Python's own documentation.
 
     Args:
-        path: a UTF-8 text file whose paragraphs are set apart by blank lines; None for the text of
+        path: a UTF-8 text file, or a pipe, whose paragraphs are set apart by blank lines; None for the text of
             ``pydoc_data.topics`` and the docstrings of the standard library's modules, about 2 MB of English,
             which are read and never imported.
 
@@ -89,8 +94,9 @@ def load_corpus(path: str | Path | None = None) -> Corpus:
     if path is None:
         return _python_documentation()
     path = Path(path)
-    text = _read_text(path)
-    return split_corpus(path.name, [text], path.stat().st_size)
+    text, size = _read_text(path)
+    corpus = split_corpus(path.name, [text], size)
+    return corpus if Path(os.path.realpath(path)).is_file() else replace(corpus, stream=text)
 
 
 def split_corpus(name: str, texts: Iterable[str], size: int) -> Corpus:
@@ -164,7 +170,8 @@ def _cut(paragraph: str) -> Iterator[str]:
     yield paragraph
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path) -> tuple[str, int]:
+    """The text, and its size in bytes."""
     if path.is_dir():
         raise CorpusError(f"the corpus {path} is a folder: give one text file")
     try:
@@ -186,7 +193,7 @@ def _read_text(path: Path) -> str:
         ) from None
     if not text.strip():
         raise CorpusError(f"the corpus {path} is empty: at least {MIN_CORPUS_CHARS:,} characters are needed")
-    return text
+    return text, len(raw)
 
 
 @cache

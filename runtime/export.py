@@ -19,6 +19,7 @@ from codegen.rendering import render
 from graphir import Backbone
 from graphir.files import read_json, write_json
 from runtime.run import Run, RunError, new_folder, refuse_existing
+from runtime.targets import TargetError, resolve
 from runtime.tokenizer import load_tokenizer, save_tokenizer
 
 MODEL_FORMAT = "opnas.model/1"
@@ -120,6 +121,27 @@ def load_model(folder: Path) -> TrainedModel:
         )
     except (OSError, ValueError, KeyError, AttributeError, safetensors.SafetensorError) as error:
         raise RunError(f"{folder} holds no model that can be read: {str(error)[:200]}") from None
+
+
+def export(target: str | Path | Backbone, out: str | Path, vocab_size: int = 30_522, seed: int = 0) -> Path:
+    """Write a folder that needs nothing of ours: module, kernels, weights, configuration, graph, drawing, card.
+
+    Args:
+        target: the folder of a search, for its trained winner; or a backbone, or a name that `runtime.targets.resolve`
+            knows, for a model with freshly drawn weights.
+        out: the folder to make.
+        vocab_size, seed: of a model with freshly drawn weights.
+
+    Raises:
+        RunError: where ``out`` exists, or the search has no finished model yet.
+        TargetError: where ``target`` names no backbone.
+    """
+    if isinstance(target, str | Path) and (Path(target) / "config.json").is_file():
+        return export_run(Run.open(target), out)
+    backbone = target if isinstance(target, Backbone) else resolve(str(target))
+    if not isinstance(backbone, Backbone):
+        raise TargetError(f"{target} is a graph: a model is exported from a backbone or a search")
+    return export_backbone(backbone, out, vocab_size, seed)
 
 
 def export_run(run: Run, out: str | Path) -> Path:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from runtime.tokenizer import MASK, SPECIAL_TOKENS, Sequences
+from graphir import InputError
+from runtime.special_tokens import MASK, SPECIAL_TOKENS
+from runtime.tokenizer import Sequences
 
 MASKED_FRACTION = 0.15
 _TO_MASK, _TO_RANDOM = 0.8, 0.1
@@ -43,16 +45,21 @@ def mask_tokens(ids: Tensor, key_mask: Tensor, vocab_size: int, generator: Gener
         ids: int64 ``[B, S]``.
         key_mask: bool ``[B, S]``, True = real token.
         vocab_size: number of tokens; random replacements are drawn from those that are not special.
-        generator: the only source of randomness.
+        generator: the only source of randomness; it may be of another device than ``ids``.
+
+    Returns:
+        A batch on the device of ``ids``.
     """
     ordinary = key_mask & (ids >= len(SPECIAL_TOKENS))
     wanted = (ordinary.sum(dim=1, keepdim=True) * MASKED_FRACTION).round().clamp(min=1)
-    draws = torch.rand(ids.shape, generator=generator).masked_fill(~ordinary, 2.0)
+    draws = _uniform(ids, generator).masked_fill(~ordinary, 2.0)
     rank = draws.argsort(dim=1, stable=True).argsort(dim=1)
     hidden = ordinary & (rank < wanted)
 
-    kind = torch.rand(ids.shape, generator=generator)
-    random_ids = torch.randint(len(SPECIAL_TOKENS), vocab_size, ids.shape, generator=generator)
+    kind = _uniform(ids, generator)
+    random_ids = torch.randint(
+        len(SPECIAL_TOKENS), vocab_size, ids.shape, generator=generator, device=generator.device
+    ).to(ids.device)
     replacement = torch.where(
         kind < _TO_MASK, MASK, torch.where(kind < _TO_MASK + _TO_RANDOM, random_ids, ids)
     )
@@ -63,19 +70,28 @@ def mask_tokens(ids: Tensor, key_mask: Tensor, vocab_size: int, generator: Gener
     )
 
 
+def _uniform(like: Tensor, generator: Generator) -> Tensor:
+    """Numbers from [0, 1) of the shape and on the device of ``like``, drawn where the generator is."""
+    drawn = torch.rand(like.shape, generator=generator, device=generator.device, dtype=torch.float32)
+    return drawn.to(like.device)
+
+
 def training_batches(
     sequences: Sequences, batch_size: int, vocab_size: int, seed: int
 ) -> Iterator[MaskedBatch]:
-    """Batches without end: epochs in random order, masked anew each time. The same for the same seed.
+    """Batches without end, on the device of ``sequences``: epochs in random order, masked anew each time.
+
+    The same for the same seed, on every device.
 
     The sequences that do not fill a batch at the end of an epoch begin the next one.
     """
-    generator = Generator().manual_seed(seed)
-    order = torch.empty(0, dtype=torch.int64)
+    generator = Generator("cpu").manual_seed(seed)
+    order = torch.empty(0, dtype=torch.int64, device="cpu")
     while True:
         while len(order) < batch_size:
-            order = torch.cat([order, torch.randperm(len(sequences), generator=generator)])
-        rows, order = order[:batch_size], order[batch_size:]
+            epoch = torch.randperm(len(sequences), generator=generator, device="cpu")
+            order = torch.cat([order, epoch])
+        rows, order = order[:batch_size].to(sequences.ids.device), order[batch_size:]
         yield mask_tokens(sequences.ids[rows], sequences.key_mask[rows], vocab_size, generator)
 
 
@@ -83,7 +99,7 @@ def held_out_batches(
     sequences: Sequences, batch_size: int, vocab_size: int, seed: int
 ) -> tuple[MaskedBatch, ...]:
     """All sequences, masked once: every candidate is judged on the same hidden tokens."""
-    generator = Generator().manual_seed(seed)
+    generator = Generator("cpu").manual_seed(seed)
     whole = mask_tokens(sequences.ids, sequences.key_mask, vocab_size, generator)
     parts = (part.split(batch_size) for part in (whole.input_ids, whole.key_mask, whole.labels))
     return tuple(MaskedBatch(*batch) for batch in zip(*parts, strict=True))
@@ -97,11 +113,11 @@ def commonest_token_accuracy(sequences: Sequences, batches: Iterable[MaskedBatch
         batches: what to be judged on.
 
     Raises:
-        ValueError: where ``batches`` hide no token.
+        InputError: where ``batches`` hide no token.
     """
     counts = torch.bincount(sequences.ids[sequences.key_mask])
     counts[: len(SPECIAL_TOKENS)] = 0
     targets = torch.cat([batch.labels[batch.labels != IGNORED] for batch in batches])
     if not len(targets):
-        raise ValueError("there is no hidden token to judge an answer on")
+        raise InputError("there is no hidden token to judge an answer on")
     return float((targets == counts.argmax()).double().mean())

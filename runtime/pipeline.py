@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,16 +15,22 @@ import torch
 
 from evolution import Candidate, SearchResult, Study, search
 from graphir.files import write_json
-from runtime.corpus import Corpus, load_corpus
+from runtime.console import printable
+from runtime.corpus import Corpus
 from runtime.export import TrainedModel, save_model
 from runtime.masking import training_batches
 from runtime.proxy import MaskedLanguageModelEvaluator, ProxyData, prepare
 from runtime.run import Run, RunError, new_folder
-from runtime.supernet import Supernet, warm_up
+from runtime.supernet import Supernet, SupernetError, warm_up
 from runtime.training import Recipe, evaluate_mlm
 
 WARM_UP_SEED_OFFSET = 1
 """The supernet's training order is drawn from the seed plus this, its initial values from the seed."""
+
+ANOTHER_TEXT = (
+    "the corpus {name} is not the text that this search began with: "
+    "put the old text back, or begin a new search"
+)
 
 logger = logging.getLogger("opnas")
 
@@ -46,11 +51,25 @@ class Reporter(Protocol):
         ...
 
 
+class Silence:
+    """A reporter that tells nobody."""
+
+    def stage(self, title: str) -> None:
+        """Nothing."""
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """Nothing."""
+
+    def candidate(self, history: Sequence[Candidate]) -> None:
+        """Nothing."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a search found.
 
     Attributes:
+        run: the folder that holds everything, and what was asked for.
         result: how the search ended.
         ranked: candidates with a score, best first.
         failures: number of candidates that failed.
@@ -58,6 +77,7 @@ class Outcome:
         winner_metrics: of the trained winner on held-out text; empty where no candidate succeeded.
     """
 
+    run: Run
     result: SearchResult
     ranked: tuple[Candidate, ...]
     failures: int
@@ -65,18 +85,13 @@ class Outcome:
     winner_metrics: dict[str, float]
 
 
-def read_corpus(path: str | None) -> tuple[Corpus, str | None]:
-    """The corpus and its absolute path (None for the built-in one). Raises `CorpusError`."""
-    return load_corpus(path), None if path is None else str(Path(path).resolve())
-
-
-def run_search(run: Run, corpus: Corpus, reporter: Reporter) -> Outcome:
+def run_search(run: Run, corpus: Corpus, reporter: Reporter | None = None) -> Outcome:
     """Carry a run to its end, going on from whatever its folder holds.
 
     Args:
         run: the folder and what was asked for.
         corpus: the text that ``run.config`` names.
-        reporter: told of progress.
+        reporter: told of progress; by default nobody.
 
     Returns:
         What was found; the winner stands in ``run.best_path``.
@@ -84,13 +99,12 @@ def run_search(run: Run, corpus: Corpus, reporter: Reporter) -> Outcome:
     Raises:
         RunError: where the corpus is not the one that the run began with.
         StudyError: where the study cannot be read or another process is writing it.
+        OSError: where nothing can be written. What was committed is kept, and the run can be continued.
     """
     config = run.config
+    reporter = reporter or Silence()
     if corpus.digest != config.corpus_digest:
-        raise RunError(
-            f"the corpus {corpus.name} is not the text that this search began with: "
-            "put the old text back, or begin a new search"
-        )
+        raise RunError(ANOTHER_TEXT.format(name=corpus.name))
     with run.open_study() as study, _log_file(run.log_path), _one_thread():
         run.remove_leftovers()
         reporter.stage("tokenizer")
@@ -122,16 +136,20 @@ def run_search(run: Run, corpus: Corpus, reporter: Reporter) -> Outcome:
         )
         metrics = _train_winner(run, study, evaluator, reporter)
         ranked = tuple(study.ranked())
-        return Outcome(result, ranked, len(study) - len(ranked), data.baseline, metrics)
+        return Outcome(run, result, ranked, len(study) - len(ranked), data.baseline, metrics)
 
 
 def _warm_supernet(run: Run, data: ProxyData, reporter: Reporter) -> Supernet:
     config = run.config
+    proxy, device = config.proxy, data.train.ids.device
     if run.supernet_path.exists():
-        return Supernet.load(run.supernet_path)
+        try:
+            return Supernet.load(run.supernet_path).placed(device, proxy.backend)
+        except SupernetError as error:
+            raise RunError(f"{error}; remove {run.supernet_path} to have it warmed up again") from None
     reporter.stage("supernet")
-    proxy = config.proxy
-    supernet = Supernet.create(config.space, data.vocab_size, proxy.seq_len, config.seed)
+    drawn = Supernet.create(config.space, data.vocab_size, proxy.seq_len, config.seed)
+    supernet = drawn.placed(device, proxy.backend)
     seed = config.seed + WARM_UP_SEED_OFFSET
     losses = warm_up(
         supernet,
@@ -156,12 +174,9 @@ def _train_winner(
         logger.warning("no candidate succeeded")
         return {}
     winner, config = best[0], run.config
-    if run.best_path.is_dir():
-        saved = json.loads((run.best_path / "candidate.json").read_bytes())
-        if saved["index"] == winner.index:
-            metrics: dict[str, float] = saved["metrics"]
-            return metrics
-        shutil.rmtree(run.best_path)
+    saved = _saved_metrics(run, winner)
+    if saved is not None:
+        return saved
     reporter.stage("winner")
     model, _ = evaluator.train_candidate(winner.backbone, winner.seed, config.winner_steps)
     metrics = evaluate_mlm(model, evaluator.data.held_out)
@@ -175,15 +190,28 @@ def _train_winner(
         f"Candidate {winner.index} of a search: weights from the supernet, then "
         f"{config.winner_steps} steps of masked language modelling.",
     )
-    with new_folder(run.best_path) as folder:
+    with new_folder(run.best_path, replace_old=True) as folder:
         save_model(trained, folder, evaluator.data.tokenizer)
         write_json(folder / "candidate.json", {"index": winner.index, "metrics": metrics})
     return metrics
 
 
+def _saved_metrics(run: Run, winner: Candidate) -> dict[str, float] | None:
+    """The metrics of the model in ``best/``; None where it is not the winner's, or cannot be read."""
+    try:
+        saved = json.loads((run.best_path / "candidate.json").read_bytes())
+        if saved["index"] != winner.index:
+            return None
+        return {name: float(saved["metrics"][name]) for name in ("accuracy", "loss")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _log_candidate(candidate: Candidate) -> None:
     origin = f"from {candidate.parent}, {candidate.mutation}" if candidate.mutation else "random"
-    outcome = f"score {candidate.score:.4f}" if candidate.ok else f"failed: {candidate.reason}"
+    outcome = (
+        f"score {candidate.score:.4f}" if candidate.ok else f"failed: {printable(str(candidate.reason))}"
+    )
     logger.info("candidate %d (%s): %s in %.1f s", candidate.index, origin, outcome, candidate.seconds)
 
 
@@ -199,10 +227,17 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+class _LogFile(logging.FileHandler):
+    """A file that cannot be written ends the search with the system's error, as any other file of a run does."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise
+
+
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
     path.parent.mkdir(exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = logger.level
     logger.addHandler(handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -16,7 +17,8 @@ from evolution import Candidate
 from evolution.candidate import ranking
 from evolution.strategy import OperationPriorityEvolution
 from graphir import Backbone, ConvLayer
-from runtime.run import RunConfig
+from runtime.console import is_screen, overflow_of, printable, say
+from runtime.run_config import RunConfig
 
 STAGES = {
     "tokenizer": "reading the corpus and training a tokenizer on it",
@@ -50,24 +52,21 @@ class PlainReporter:
     def stage(self, title: str) -> None:
         """Print the stage."""
         self.clock.stage(title)
-        self.console.print(f"{STAGES[title]} ...", highlight=False)
+        say(self.console, f"{STAGES[title]} ...")
 
     def step(self, step: int, steps: int, loss: float) -> None:
         """Print every hundredth step."""
         if step % 100 == 0 or step == steps:
-            self.console.print(f"  step {step}/{steps}, loss {loss:.3f}", highlight=False)
+            say(self.console, f"  step {step}/{steps}, loss {loss:.3f}")
 
     def candidate(self, history: Sequence[Candidate]) -> None:
         """Print the newest candidate, the best so far and the time left."""
         newest = history[-1]
-        best = best_of(history)
-        outcome = f"{newest.score:.4f}" if newest.score is not None else f"failed ({newest.reason})"
-        self.console.print(
-            f"  {len(history)}/{self.config.candidates}  {outcome}  "
-            f"best {best.score if best and best.score is not None else 0:.4f}  "
+        outcome = f"score {show_score(newest)}" if newest.ok else f"failed ({printable(str(newest.reason))})"
+        say(
+            self.console,
+            f"  {len(history)}/{self.config.candidates}  {outcome}  best {show_score(best_of(history))}  "
             f"{describe(newest.backbone)}  {self.clock.left(history)} left",
-            highlight=False,
-            soft_wrap=True,
         )
 
 
@@ -77,6 +76,7 @@ class LiveReporter:
     def __init__(self, config: RunConfig, console: Console) -> None:
         self.config = config
         self.clock = Clock(config)
+        self.overflow = overflow_of(console)
         self.title = ""
         self.done, self.total, self.note = 0, 0, ""
         self.history: Sequence[Candidate] = ()
@@ -103,11 +103,9 @@ class LiveReporter:
     def candidate(self, history: Sequence[Candidate]) -> None:
         """Show the candidates so far."""
         self.history = tuple(history)
-        best = best_of(history)
         self.done, self.total = len(history), self.config.candidates
-        score = "-" if best is None or best.score is None else f"{best.score:.4f}"
         failed = sum(not c.ok for c in history)
-        self.note = f"best {score}" + (f", {failed} failed" if failed else "")
+        self.note = f"best {show_score(best_of(history))}" + (f", {failed} failed" if failed else "")
 
     def render(self) -> RenderableType:
         """The display as it stands."""
@@ -116,13 +114,13 @@ class LiveReporter:
         if self.total:
             cells += [
                 ProgressBar(self.total, self.done, width=_BAR_WIDTH),
-                f"{self.done}/{self.total}",
-                self.note,
+                Text(f"{self.done}/{self.total}"),
+                Text(self.note),
             ]
         if self.title == "search":
-            cells.append(f"{self.clock.left(self.history)} left")
+            cells.append(Text(f"{self.clock.left(self.history)} left"))
         else:
-            cells.append(f"{self.clock.in_stage():.0f} s")
+            cells.append(Text(f"{self.clock.in_stage():.0f} s"))
         line.add_row(*cells)
         if not self.history:
             return line
@@ -130,22 +128,30 @@ class LiveReporter:
 
     def _candidates(self) -> Table:
         table = Table(title="best so far", title_justify="left", box=None, padding=(0, 2, 0, 0))
-        for heading in ("candidate", "score", "layers"):
-            table.add_column(heading, no_wrap=heading != "layers", overflow="ellipsis")
+        for heading in ("candidate", "score", "accuracy", "layers"):
+            table.add_column(heading, no_wrap=heading != "layers", overflow=self.overflow)
         for candidate in sorted(filter(lambda c: c.ok, self.history), key=ranking)[:_SHOWN_CANDIDATES]:
-            table.add_row(str(candidate.index), f"{candidate.score:.4f}", Text(describe(candidate.backbone)))
+            accuracy = candidate.metrics.get("accuracy", math.nan)
+            cells = (
+                str(candidate.index),
+                show_score(candidate),
+                f"{accuracy:.4f}",
+                describe(candidate.backbone),
+            )
+            table.add_row(*map(Text, cells))
         return table
 
     def _priorities(self) -> Table:
         table = Table(title="operation priorities", title_justify="left", box=None, padding=(0, 2, 0, 0))
         strategy = self.config.make_strategy()
         if not isinstance(strategy, OperationPriorityEvolution):
-            table.add_row(f"operations are drawn uniformly by the strategy {strategy.name!r}")
+            table.add_row(Text(f"operations are drawn uniformly by the strategy {strategy.name!r}"))
             return table
         drawn = strategy.priority(self.history, self.config.space).probabilities()
         top = max(drawn.values())
         for name, probability in sorted(drawn.items(), key=lambda item: -item[1])[:_SHOWN_PRIORITIES]:
-            table.add_row(name, ProgressBar(top, probability, width=_BAR_WIDTH), f"{probability:6.1%}")
+            bar = ProgressBar(top, probability, width=_BAR_WIDTH)
+            table.add_row(Text(name), bar, Text(f"{probability:6.1%}"))
         return table
 
 
@@ -180,12 +186,17 @@ class Clock:
 
 def make_reporter(config: RunConfig, console: Console) -> LiveReporter | PlainReporter:
     """The live display on a terminal, plain lines elsewhere."""
-    return LiveReporter(config, console) if console.is_terminal else PlainReporter(config, console)
+    return LiveReporter(config, console) if is_screen(console) else PlainReporter(config, console)
 
 
 def best_of(history: Sequence[Candidate]) -> Candidate | None:
     """The candidate with the best score, if there is one."""
     return min((c for c in history if c.ok), key=ranking, default=None)
+
+
+def show_score(candidate: Candidate | None) -> str:
+    """The score of a candidate for people; a dash where there is none."""
+    return "-" if candidate is None or candidate.score is None else f"{candidate.score:.4f}"
 
 
 def describe(backbone: Backbone) -> str:

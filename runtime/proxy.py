@@ -5,95 +5,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
+import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from evolution import Evaluation, SearchSpace
+from evolution import Evaluation
 from graphir import Backbone
-from graphir.validation import nearest
 from runtime.corpus import Corpus
 from runtime.masking import MaskedBatch, commonest_token_accuracy, held_out_batches, training_batches
+from runtime.proxy_config import PROXY_SPACE, ProxyConfig
+from runtime.run import RunError
 from runtime.supernet import Supernet
-from runtime.tokenizer import MIN_VOCAB_SIZE, Sequences, encode_sequences, train_tokenizer
+from runtime.tokenizer import Sequences, encode_sequences, train_tokenizer
 from runtime.training import Recipe, TrainingReport, evaluate_mlm, train
 
-PROXY_SPACE = SearchSpace(layers=4, hidden_size=64, heads=4, ffn_size=128)
-"""The space of the default search: the paper's layers, small enough for two cores."""
-
-
-@dataclass(frozen=True)
-class ProxyConfig:
-    """Sizes and times of the proxy task. The defaults suit two cores and five minutes.
-
-    Attributes:
-        vocab_size: largest number of tokens of the tokenizer.
-        seq_len: tokens of a sequence.
-        batch_size: sequences of a step.
-        held_out_sequences: most sequences that a candidate is judged on.
-        held_out_seed: of the hidden tokens of these; the same for all candidates.
-        warm_up_steps: steps of the supernet before it is frozen.
-        warm_up_rate: highest learning rate of these steps.
-        candidate_steps: steps of a candidate by itself: the ``budget`` that a search should give.
-        candidate_rate: highest learning rate of these steps.
-
-    Raises:
-        ValueError: naming the field that is out of bounds.
-    """
-
-    vocab_size: int = 1024
-    seq_len: int = 64
-    batch_size: int = 32
-    held_out_sequences: int = 512
-    held_out_seed: int = 0
-    warm_up_steps: int = 600
-    warm_up_rate: float = 3e-3
-    candidate_steps: int = 20
-    candidate_rate: float = 1e-3
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in _BOUNDS.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                raise ValueError(
-                    f"{name} must be a whole number from {low:,} to {high:,}, not {str(value)[:40]!r}"
-                )
-        for name in ("warm_up_rate", "candidate_rate"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 1:
-                raise ValueError(f"{name} must be a number above 0 and at most 1, not {str(value)[:40]!r}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> ProxyConfig:
-        """Read what `to_dict` wrote; fields left out take their defaults.
-
-        Raises:
-            ValueError: for unknown fields, or values that the constructor refuses.
-        """
-        if not isinstance(data, dict):
-            raise ValueError(f"a proxy configuration is an object of fields, not a {type(data).__name__}")
-        known = [field.name for field in fields(cls)]
-        for name in data:
-            if name not in known:
-                raise ValueError(f"unknown field {str(name)[:60]!r}; {nearest(str(name), known)}")
-        return cls(**data)
-
-
-_BOUNDS = {
-    "vocab_size": (MIN_VOCAB_SIZE, 1_000_000),
-    "seq_len": (8, 65_536),
-    "batch_size": (1, 65_536),
-    "held_out_sequences": (1, 1_000_000),
-    "held_out_seed": (0, 2**63 - 1),
-    "warm_up_steps": (0, 1_000_000_000),
-    "candidate_steps": (0, 1_000_000_000),
-}
+__all__ = ["PROXY_SPACE", "MaskedLanguageModelEvaluator", "ProxyConfig", "ProxyData", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -120,24 +48,44 @@ class ProxyData:
 
 
 def prepare(corpus: Corpus, config: ProxyConfig) -> ProxyData:
-    """Train the tokenizer, encode both parts of ``corpus``, hide the held-out tokens."""
+    """Train the tokenizer, encode both parts of ``corpus``, hide the held-out tokens; all on ``config.device``.
+
+    Raises:
+        RunError: where there is no such device.
+    """
+    device = find_device(config.device)
     tokenizer = train_tokenizer(corpus.train, config.vocab_size)
     vocab_size = tokenizer.get_vocab_size()
-    train_sequences = encode_sequences(tokenizer, corpus.train, config.seq_len)
+    train_sequences = encode_sequences(tokenizer, corpus.train, config.seq_len).to(device)
     held_out = encode_sequences(tokenizer, corpus.held_out, config.seq_len).first(config.held_out_sequences)
-    batches = held_out_batches(held_out, config.batch_size, vocab_size, config.held_out_seed)
+    batches = held_out_batches(held_out.to(device), config.batch_size, vocab_size, config.held_out_seed)
     return ProxyData(tokenizer, train_sequences, batches, commonest_token_accuracy(train_sequences, batches))
 
 
-class MaskedLanguageModelEvaluator:
-    """Scores a backbone by its accuracy on the hidden tokens of held-out text (`evolution.Evaluator`).
+def find_device(name: str) -> torch.device:
+    """The device that a configuration names; ``auto`` is a GPU where there is one.
 
-    A candidate inherits from a frozen supernet, is trained by itself, and is judged. The score depends on
+    Raises:
+        RunError: where there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        raise RunError(f"the device {name!r} cannot be used: {str(error).splitlines()[0][:200]}") from None
+
+
+class MaskedLanguageModelEvaluator:
+    """Scores a backbone by its loss on the hidden tokens of held-out text (`evolution.Evaluator`).
+
+    The loss, not the accuracy: it ranks candidates much more like training from scratch does (docs/log.md). A
+    candidate inherits from a frozen supernet, is trained by itself, and is judged. The score depends on
     the backbone, the seed, the budget, the supernet and the number of threads; never on what was evaluated
     before.
 
     Args:
-        supernet: warmed up; it is read and never written.
+        supernet: warmed up; it is read and never written. Candidates take its device and backend.
         data: what to learn from and be judged on.
         config: sizes and learning rates.
     """
@@ -167,7 +115,7 @@ class MaskedLanguageModelEvaluator:
         """Inherit, train ``budget`` steps, and judge.
 
         Returns:
-            The score is the accuracy. The metrics are ``accuracy``, ``loss`` (nats a hidden token),
+            The score is the negative loss. The metrics are ``accuracy``, ``loss`` (nats a hidden token),
             ``tokens_per_second`` (of training) and ``parameters``.
 
         Raises:
@@ -179,4 +127,4 @@ class MaskedLanguageModelEvaluator:
         metrics = evaluate_mlm(model, self.data.held_out)
         metrics["tokens_per_second"] = report.tokens_per_second
         metrics["parameters"] = float(sum(math.prod(weight.shape) for weight in model.parameters()))
-        return Evaluation(metrics["accuracy"], metrics, time.perf_counter() - start)
+        return Evaluation(-metrics["loss"], metrics, time.perf_counter() - start)

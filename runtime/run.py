@@ -2,104 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
-import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
-from typing import Any
 
-from evolution import SearchSpace, Strategy, Study, make_strategy
-from graphir.files import MAX_FILE_BYTES, write_json
-from runtime.proxy import PROXY_SPACE, ProxyConfig
+from evolution import Study
+from graphir import OpnasError
+from graphir.files import MAX_FILE_BYTES, TEMPORARY_SUFFIX, temporary_beside, write_json, write_whole
+from runtime.run_config import RunConfig
 
-RUN_FORMAT = "opnas.run/1"
+KEPT_CORPUS = "corpus.txt"
+"""Where a run keeps the text of a corpus that cannot be read twice."""
 
 
-class RunError(ValueError):
+class RunError(OpnasError, ValueError):
     """A run folder that cannot be made, read or continued."""
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """What a search was asked to do.
-
-    Attributes:
-        corpus: absolute path of the text file; None for Python's own documentation.
-        corpus_digest: `Corpus.digest` of the text that the search began with.
-        candidates: how many candidates the study shall hold in the end.
-        minutes: no candidate is begun after this many minutes of searching; None for no limit. A resumed
-            search has that many minutes again.
-        seed: of all draws.
-        strategy: name of the strategy.
-        strategy_settings: its fields.
-        space: what may be proposed.
-        proxy: sizes and times of the proxy task.
-        winner_steps: training steps of the winner before it is saved.
-
-    Raises:
-        ValueError: naming the field that is out of bounds.
-    """
-
-    corpus: str | None
-    corpus_digest: str
-    candidates: int = 40
-    minutes: float | None = None
-    seed: int = 0
-    strategy: str = "opnas"
-    strategy_settings: dict[str, Any] = field(default_factory=dict)
-    space: SearchSpace = PROXY_SPACE
-    proxy: ProxyConfig = field(default_factory=ProxyConfig)
-    winner_steps: int = 400
-
-    def __post_init__(self) -> None:
-        for name, low in (("candidates", 1), ("seed", 0), ("winner_steps", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= 2**31:
-                raise ValueError(f"{name} must be a whole number of at least {low}, not {str(value)[:40]!r}")
-        if self.minutes is not None and not (isinstance(self.minutes, int | float) and self.minutes > 0):
-            raise ValueError(f"minutes must be a number above 0, not {str(self.minutes)[:40]!r}")
-        self.make_strategy()
-
-    def make_strategy(self) -> Strategy:
-        """The strategy with its settings."""
-        return make_strategy(self.strategy, **self.strategy_settings)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return {
-            **asdict(self),
-            "format": RUN_FORMAT,
-            "space": self.space.to_dict(),
-            "proxy": self.proxy.to_dict(),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Any) -> RunConfig:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            ValueError: for another version, missing or unknown fields, or values out of bounds.
-        """
-        names = {f.name for f in fields(cls)}
-        if not isinstance(data, dict) or data.get("format") != RUN_FORMAT:
-            found = data.get("format") if isinstance(data, dict) else type(data).__name__
-            raise ValueError(f"unknown format {str(found)[:60]!r}: this version reads {RUN_FORMAT!r}")
-        given = set(data) - {"format"}
-        if given != names:
-            raise ValueError(f"these fields are missing or unknown: {', '.join(sorted(given ^ names))[:200]}")
-        if not isinstance(data["strategy_settings"], dict) or not isinstance(data["strategy"], str):
-            raise ValueError("strategy must be a name and strategy_settings an object")
-        values = {name: data[name] for name in names}
-        values["space"] = SearchSpace.from_dict(data["space"])
-        values["proxy"] = ProxyConfig.from_dict(data["proxy"])
-        return cls(**values)
+class FolderExistsError(RunError):
+    """A folder was to be made where something is."""
 
 
 class Run:
-    """The folder of one search. Made by `create` or `open`.
+    """The folder of one search. Made by `create`, `create_in` or `open`.
 
     Attributes:
         folder: where everything is.
@@ -114,26 +45,53 @@ class Run:
         self.best_path = folder / "best"
         self.log_path = folder / "logs" / "search.log"
 
+    @property
+    def corpus_path(self) -> Path | None:
+        """The text file to learn from; None for Python's own documentation."""
+        return None if self.config.corpus is None else self.folder / self.config.corpus
+
     @classmethod
-    def create(cls, folder: str | Path, config: RunConfig) -> Run:
+    def create(cls, folder: str | Path, config: RunConfig, kept_corpus: str | None = None) -> Run:
         """Make the folder with its configuration; it appears whole or not at all.
 
+        Args:
+            folder: where.
+            config: what is asked for.
+            kept_corpus: the text to learn from, where ``config`` names no file of its own for it.
+
         Raises:
-            RunError: where ``folder`` exists or cannot be made.
+            FolderExistsError: where ``folder`` exists.
+            OSError: where it cannot be made.
         """
         folder = Path(folder)
         refuse_existing(folder)
+        if kept_corpus is not None:
+            config = replace(config, corpus=KEPT_CORPUS)
         with new_folder(folder) as temporary:
             (temporary / "logs").mkdir()
+            if kept_corpus is not None:
+                write_whole(temporary / KEPT_CORPUS, kept_corpus.encode())
             write_json(temporary / "config.json", config.to_dict())
         return cls(folder, config)
+
+    @classmethod
+    def create_in(cls, parent: str | Path, config: RunConfig, kept_corpus: str | None = None) -> Run:
+        """The same in a new folder below ``parent`` that is named after the time, and after nothing else's name."""
+        stem = time.strftime("%Y%m%d-%H%M%S")
+        for number in count(1):
+            try:
+                name = stem if number == 1 else f"{stem}-{number}"
+                return cls.create(Path(parent) / name, config, kept_corpus)
+            except FolderExistsError:  # another search was begun in the same second
+                continue
+        raise AssertionError("counting has no end")
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
         """Open the folder of an earlier search.
 
         Raises:
-            RunError: where there is none, or its configuration cannot be read.
+            RunError: where it is none, or its configuration cannot be read.
         """
         folder = Path(folder)
         path = folder / "config.json"
@@ -143,12 +101,26 @@ class Run:
             raise RunError(f"{path} is larger than {MAX_FILE_BYTES:,} bytes")
         try:
             return cls(folder, RunConfig.from_dict(json.loads(path.read_bytes())))
-        except (ValueError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise RunError(f"{path} cannot be read: {str(error)[:300]}") from None
+
+    def moved_corpus(self, path: str | None, kept_corpus: str | None = None) -> Run:
+        """The same run with the same text at another place, which its configuration names from now on.
+
+        Args:
+            path: absolute path of the text file.
+            kept_corpus: the text itself, where it shall be kept in the run's folder.
+        """
+        if kept_corpus is not None:
+            write_whole(self.folder / KEPT_CORPUS, kept_corpus.encode())
+            path = KEPT_CORPUS
+        config = replace(self.config, corpus=path)
+        write_json(self.folder / "config.json", config.to_dict())
+        return Run(self.folder, config)
 
     def remove_leftovers(self) -> None:
         """Remove what a killed process had begun to write. Only for who holds the study open for writing."""
-        for path in self.folder.glob(".*.tmp"):
+        for path in self.folder.glob(f".*{TEMPORARY_SUFFIX}"):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -166,26 +138,42 @@ class Run:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise `RunError` if something is there already."""
+    """Raise `FolderExistsError` if something is there already."""
     if folder.exists() or folder.is_symlink():
-        raise RunError(f"{folder} exists already: choose another --out, or remove it")
+        raise FolderExistsError(f"{folder} exists already: choose another --out, or remove it")
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path, replace_old: bool = False) -> Iterator[Path]:
     """Fill a folder under a temporary name; it appears whole under its own, or not at all.
 
+    Whoever is stopped within leaves nothing behind.
+
+    Args:
+        folder: the folder to make, with those above it.
+        replace_old: whether a folder that is there gives way, once the new one is whole.
+
     Raises:
-        RunError: where it cannot be made.
+        FolderExistsError: where something else has taken its name by then.
+        OSError: where it cannot be made.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-    except OSError as error:
-        raise RunError(f"{folder} cannot be made: {error.strerror}") from None
+    except FileExistsError:
+        raise RunError(f"{folder} cannot be made: {folder.parent} is no folder") from None
+    temporary, old = temporary_beside(folder), temporary_beside(folder)
     try:
+        temporary.mkdir()
         yield temporary
-        temporary.chmod(0o755)
+        if replace_old and folder.exists():
+            folder.rename(old)
         temporary.rename(folder)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR) and error.filename2 is not None:
+            refuse_existing(folder)
+        # People know the folder by the name that it was to get.
+        named = str(error.filename or "").replace(str(temporary), str(folder))
+        raise OSError(error.errno, error.strerror, named or None) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

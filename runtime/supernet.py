@@ -8,7 +8,6 @@ Embeddings, feed-forward blocks, LayerNorms and the head are shared by both. Sou
 
 from __future__ import annotations
 
-import os
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -16,15 +15,16 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from codegen import compile_backbone
+from codegen import Backend, compile_backbone
 from evolution import SearchSpace, random_backbone
-from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, Layer
+from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, Layer, OpnasError
+from runtime.default_device import made_on
 from runtime.masking import MaskedBatch
 from runtime.training import MaskedLoss, Recipe, TrainingDiverged, Updater
+from runtime.weights import save_weights
 
 SUPERNET_FORMAT = "opnas.supernet/1"
 MAX_SUPERNET_BYTES = 4_000_000_000
@@ -33,7 +33,7 @@ MAX_SUPERNET_BYTES = 4_000_000_000
 _MIXER = re.compile(r"(layers\.\d+)\.mixer\.(.+)")
 
 
-class SupernetError(ValueError):
+class SupernetError(OpnasError, ValueError):
     """A supernet file that cannot be read, or a module that does not fit the supernet."""
 
 
@@ -45,13 +45,15 @@ class Supernet:
 
     Args:
         tensors: the weights; they are kept, not copied.
+        backend: of the models that take their weights from here, as of `codegen.compile_backbone`.
 
     Raises:
         SupernetError: where the embeddings are missing.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], backend: Backend = "auto") -> None:
         self.tensors = dict(tensors)
+        self.backend: Backend = backend
         for name in ("embeddings.token.weight", "embeddings.position.weight"):
             if name not in self.tensors:
                 raise SupernetError(f"the supernet lacks {name}")
@@ -74,22 +76,20 @@ class Supernet:
             space: gives the sizes and the largest kernel.
             vocab_size: number of tokens.
             max_positions: longest sequence.
-            seed: of the initial values; the global generator is left as it was.
+            seed: of the initial values, on the CPU; the global generator is left as it was.
         """
         everything = AttentionGraph.from_expression("softmax(scale(Q @ K.T)) @ V", name="every projection")
         branches: list[Layer] = [AttentionLayer(everything)]
         if space.kernel_sizes:
             branches.append(ConvLayer(max(space.kernel_sizes)))
         tensors: dict[str, Tensor] = {}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]), made_on("cpu"):
+            torch.default_generator.manual_seed(seed)
             for branch in branches:
                 backbone = Backbone(
                     (branch,) * space.layers, space.hidden_size, space.heads, space.ffn_size, name="branch"
                 )
-                module = compile_backbone(
-                    backbone, vocab_size=vocab_size, max_positions=max_positions, dropout=0.0
-                )
+                module = compile_backbone(backbone, vocab_size, max_positions, 0.0, backend="torch")
                 names = _shared_names(module)
                 for name, weight in module.named_parameters():
                     tensors.setdefault(names[name], weight.detach().clone())
@@ -119,18 +119,17 @@ class Supernet:
             raise SupernetError(f"{path.name} is not a safetensors file: {str(error)[:120]}") from None
 
     def save(self, path: str | Path) -> None:
-        """Write the weights as safetensors, through a temporary file beside ``path``."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        tensors = {name: weight.detach().contiguous() for name, weight in self.tensors.items()}
-        save_file(tensors, temporary, metadata={"format": SUPERNET_FORMAT})
-        temporary.replace(path)
+        """Write the weights as safetensors; ``path`` is never half-written."""
+        save_weights(self.tensors, path, {"format": SUPERNET_FORMAT})
+
+    def placed(self, device: torch.device | str, backend: Backend) -> Supernet:
+        """The same weights on a device, for models of a backend."""
+        return Supernet({name: weight.to(device) for name, weight in self.tensors.items()}, backend)
 
     def compile(self, backbone: Backbone) -> nn.Module:
-        """The model of ``backbone`` for this supernet's vocabulary and length, with weights of its own."""
-        return compile_backbone(
-            backbone, vocab_size=self.vocab_size, max_positions=self.max_positions, dropout=0.0
-        )
+        """The model of ``backbone`` for this supernet's vocabulary and length, with weights of its own beside it."""
+        with made_on(self.tensors["embeddings.token.weight"].device):
+            return compile_backbone(backbone, self.vocab_size, self.max_positions, 0.0, self.backend)
 
     def views(self, module: nn.Module) -> dict[str, Tensor]:
         """For each parameter of ``module``, the part of the shared weights that is its own: a view.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from graphir import AttentionGraph, AttentionLayer, Backbone, presets
+from graphir import AttentionGraph, AttentionLayer, Backbone, OpnasError, PresetError, presets
 from graphir.backbone import BACKBONE_FORMAT
 from graphir.diff import Difference
 from graphir.files import read_json
@@ -13,7 +13,7 @@ from graphir.files import read_json
 Target = AttentionGraph | Backbone
 
 
-class TargetError(ValueError):
+class TargetError(OpnasError, ValueError):
     """A name that means nothing here; the message has the nearest known ones."""
 
 
@@ -39,8 +39,8 @@ def resolve(text: str) -> Target:
         raise TargetError(f"there is no file {text[:200]}")
     try:
         return presets.get(text)
-    except KeyError as error:
-        raise TargetError(error.args[0]) from None
+    except PresetError as error:
+        raise TargetError(str(error)) from None
 
 
 def load_target(path: Path) -> Target:

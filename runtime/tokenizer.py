@@ -14,13 +14,25 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""Their ids are their positions here."""
+from graphir import InputError, OpnasError
+from graphir.files import write_whole
+from runtime.special_tokens import CLS, MASK, MIN_VOCAB_SIZE, PAD, SEP, SPECIAL_TOKENS, UNK
 
-PAD, UNK, CLS, SEP, MASK = range(len(SPECIAL_TOKENS))
-
-MIN_VOCAB_SIZE = len(SPECIAL_TOKENS) + 256
-"""The special tokens and one token a byte."""
+__all__ = [
+    "CLS",
+    "MASK",
+    "MIN_VOCAB_SIZE",
+    "PAD",
+    "SEP",
+    "SPECIAL_TOKENS",
+    "UNK",
+    "Sequences",
+    "TokenizerError",
+    "encode_sequences",
+    "load_tokenizer",
+    "save_tokenizer",
+    "train_tokenizer",
+]
 
 MAX_TOKENIZER_BYTES = 50_000_000
 """Largest tokenizer file that is read."""
@@ -28,7 +40,7 @@ MAX_TOKENIZER_BYTES = 50_000_000
 _ENCODED_AT_ONCE = 4_096
 
 
-class TokenizerError(ValueError):
+class TokenizerError(OpnasError, ValueError):
     """A tokenizer that cannot be made or read."""
 
 
@@ -46,6 +58,10 @@ class Sequences:
 
     def __len__(self) -> int:
         return self.ids.shape[0]
+
+    def to(self, device: torch.device | str) -> Sequences:
+        """The same on a device."""
+        return Sequences(self.ids.to(device), self.key_mask.to(device))
 
     def first(self, count: int) -> Sequences:
         """At most ``count`` rows."""
@@ -86,7 +102,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 def save_tokenizer(tokenizer: Tokenizer, path: str | Path) -> None:
     """Write the tokenizer as one JSON file."""
-    Path(path).write_text(tokenizer.to_str(pretty=False), encoding="utf-8")
+    write_whole(path, tokenizer.to_str(pretty=False).encode())
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -114,23 +130,25 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 def encode_sequences(tokenizer: Tokenizer, paragraphs: Iterable[str], seq_len: int) -> Sequences:
     """Paragraphs, each ended by [SEP], cut into rows of ``seq_len`` tokens of which the first is [CLS].
 
-    Rows are full, but for the last one, which is padded. The name of a special token in the text is text.
+    Rows are full, but for the last one, which is padded. The name of a special token in the text is text. The
+    tensors stand on the CPU, whatever torch's default device is.
 
     Raises:
-        ValueError: where ``seq_len`` is below 3, or there is no text.
+        InputError: where ``seq_len`` is below 3, or there is no text.
     """
     if seq_len < 3:
-        raise ValueError(f"seq_len {seq_len} is too short: a row needs [CLS] and at least two tokens")
+        raise InputError(f"seq_len {seq_len} is too short: a row needs [CLS] and at least two tokens")
     # Without this, a text that says "[MASK]" would be read as the token.
     tokenizer.encode_special_tokens = True
     stream = list(chain.from_iterable(_paragraph_ids(tokenizer, paragraphs)))
     if not stream:
-        raise ValueError("there is no text to encode")
+        raise InputError("there is no text to encode")
     width = seq_len - 1
     rows = -(-len(stream) // width)
-    ids = torch.full((rows * width,), PAD)
-    ids[: len(stream)] = torch.tensor(stream)
-    ids = torch.cat([torch.full((rows, 1), CLS), ids.view(rows, width)], dim=1)
+    ids = torch.full((rows * width,), PAD, dtype=torch.int64, device="cpu")
+    ids[: len(stream)] = torch.tensor(stream, dtype=torch.int64, device="cpu")
+    first = torch.full((rows, 1), CLS, dtype=torch.int64, device="cpu")
+    ids = torch.cat([first, ids.view(rows, width)], dim=1)
     return Sequences(ids, ids != PAD)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from graphir import InputError, OpnasError
+from runtime.default_device import made_on
 from runtime.masking import IGNORED, MaskedBatch
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDiverged(OpnasError, RuntimeError):
     """A loss or a gradient is not finite."""
 
 
@@ -124,7 +127,8 @@ class Updater:
         norm = nn.utils.clip_grad_norm_(self.weights, self.clip)
         if not torch.isfinite(norm):
             raise TrainingDiverged(f"the gradient's norm is {norm.item()} at a loss of {value:.3f}")
-        self.optimizer.step()
+        with made_on("cpu"):  # where an optimizer has its counters
+            self.optimizer.step()
         self.schedule.step()
         return value
 
@@ -172,7 +176,7 @@ def evaluate_mlm(model: nn.Module, batches: Iterable[MaskedBatch]) -> dict[str, 
 
     Raises:
         TrainingDiverged: where the loss is not finite.
-        ValueError: without a hidden token.
+        InputError: without a hidden token.
     """
     model.eval()
     right = hidden = 0
@@ -183,7 +187,7 @@ def evaluate_mlm(model: nn.Module, batches: Iterable[MaskedBatch]) -> dict[str, 
         loss += F.cross_entropy(logits, targets, reduction="sum").item()
         hidden += len(targets)
     if hidden == 0:
-        raise ValueError("there is no hidden token to judge the model on")
-    if not torch.isfinite(torch.tensor(loss)):
+        raise InputError("there is no hidden token to judge the model on")
+    if not math.isfinite(loss):
         raise TrainingDiverged(f"the held-out loss is {loss}")
     return {"accuracy": right / hidden, "loss": loss / hidden}

@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "evolution": {"graphir"},
     "codegen": {"graphir", "templates"},
     "runtime": {"graphir", "evolution", "codegen", "templates"},
+    "opnas": {"graphir", "evolution", "codegen", "runtime"},
 }
 ALLOWED_IN_GRAPHIR = {"numpy", "networkx", "matplotlib"}  # matplotlib only inside a function that draws
 

@@ -78,3 +78,20 @@ def test_a_broken_file_is_measured_again(text, cache, attention):
 def test_the_torch_form_has_nothing_to_tune(attention):
     with pytest.raises(BackendError, match="no tiles to tune"):
         tune_attention(compile_attention(attention.graph, backend="torch"), *draw())
+
+
+def test_what_cannot_be_kept_is_measured_all_the_same(tmp_path, monkeypatch, attention):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("OPNAS_CACHE", str(tmp_path / "file"))
+    q, k, _ = draw()
+    with pytest.warns(UserWarning, match="nothing is kept"):
+        tiles = tune_attention(attention, q, k, None, rounds=1)
+    assert tiles.keys() == {kernel.name for kernel in attention.program.kernels}
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_backward_is_measured_whatever_mode_the_caller_is_in(mode, cache, attention):
+    with mode():
+        q, k, _ = draw()
+        tiles = tune_attention(attention, q, k, None, rounds=1)
+    assert any(name.startswith("backward") for name in tiles)

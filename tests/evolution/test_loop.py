@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -179,6 +180,21 @@ def test_failures_are_recorded_with_their_reason_and_never_stop_the_search(tmp_p
     assert candidates[2].seconds == 2.0
     assert all(c.score is None for c in candidates if not c.ok)
     assert all(math.isfinite(c.seconds) for c in candidates)
+
+
+class MeetsAFullDisk(Toy):
+    def evaluate(self, backbone, seed, budget):
+        if len(self.calls) == 12:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().evaluate(backbone, seed, budget)
+
+
+def test_a_full_disk_is_no_fault_of_a_candidate(tmp_path):
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path / "a.db", evaluator=MeetsAFullDisk())
+    _, resumed = run(tmp_path / "a.db")
+    _, whole = run(tmp_path / "b.db")
+    assert resumed == whole
 
 
 class Interrupts(Toy):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 from random import Random
 
 import pytest
@@ -85,6 +89,98 @@ def test_a_study_can_be_read_while_it_is_written(study, tmp_path):
         assert [c.score for c in reader.ranked()] == [0.6, 0.5]
         with pytest.raises(StudyError, match="open for reading only"):
             reader.add(candidate(2, 0.7))
+
+
+def test_a_study_that_is_copied_alone_between_commits_is_whole(study, tmp_path):
+    for index in range(4):
+        study.add(candidate(index, 0.1 * index, mutation=Mutation("insert", "neg inserted", "neg", 1)))
+        copy = tmp_path / f"copy{index}.db"
+        shutil.copyfile(tmp_path / "study.db", copy)  # while the writer is there, and the one file only
+        with Study.open(copy, readonly=True) as reader:
+            assert reader.candidates() == study.candidates()
+            assert reader.draws() == {"neg": index + 1}
+
+
+def test_a_copy_that_a_commit_got_between_is_whole_or_refused(study, tmp_path):
+    path, copy = tmp_path / "study.db", tmp_path / "copy.db"
+    seed = int.from_bytes(os.urandom(4))
+    rng = Random(seed)
+    refusals = unclear = 0
+    for index in range(30):
+        before = path.read_bytes()
+        study.add(candidate(index, rng.random(), mutation=Mutation("insert", "neg inserted", "neg", 1)))
+        after = path.read_bytes()
+        # Every page is of before or of after, as where a copy and a commit meet.
+        old = before.ljust(len(after), b"\0")
+        pages = [(old[at : at + 4096], after[at : at + 4096]) for at in range(0, len(after), 4096)]
+        copy.write_bytes(
+            b"".join(rng.choice(page) for page in pages)[: rng.choice([len(before), len(after)])]
+        )
+        whole = study.candidates()
+        try:
+            with Study.open(copy, readonly=True) as reader:
+                found, drawn = reader.candidates(), reader.draws()
+        except StudyError as error:
+            refusals += 1
+            unclear += "copy it again" not in str(error)
+        else:
+            assert found in (whole, whole[:-1]), f"seed {seed}, {index}"
+            assert drawn == ({"neg": len(found)} if found else {}), f"seed {seed}, {index}"
+    assert refusals > 5, f"seed {seed}"
+    assert not unclear, f"seed {seed}"
+
+
+def test_a_writer_killed_within_a_commit_leaves_a_study_that_can_be_read(study, tmp_path):
+    study.add(candidate(0, 0.5))
+    study.close()
+    # The journal holds the old pages; the process is gone before the file is whole again.
+    code = (
+        "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
+        "c.execute('PRAGMA cache_size = 1'); c.execute('BEGIN IMMEDIATE'); "
+        "[c.execute('INSERT INTO settings VALUES (?, ?)', (str(i), 'x' * 3000)) for i in range(200)]; "
+        "os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "study.db")], check=True)
+    assert (tmp_path / "study.db-journal").exists()
+    with Study.open(tmp_path / "study.db", readonly=True) as reader:
+        assert [c.score for c in reader.candidates()] == [0.5]
+    with Study.open(tmp_path / "study.db") as again:
+        again.add(candidate(1, 0.6))
+        assert len(again) == 2
+
+
+def test_a_study_on_a_full_disk_keeps_what_was_committed_and_goes_on_later(study, tmp_path):
+    study.add(candidate(0, 0.5))
+    pages = study._connection.execute("PRAGMA page_count").fetchone()[0]
+    study._connection.execute(
+        f"PRAGMA max_page_count = {pages}"
+    )  # SQLite says of this what it says of a full disk
+    index = 0
+
+    def add_until_it_is_full():
+        nonlocal index
+        while index < 50:
+            index += 1
+            study.add(candidate(index, 0.5))
+
+    with pytest.raises(StudyError, match="full"):
+        add_until_it_is_full()
+    kept = len(study)
+    assert kept == index
+    study._connection.execute("PRAGMA max_page_count = 1000000")
+    study.add(candidate(kept, 0.7))
+    with Study.open(tmp_path / "study.db", readonly=True) as reader:
+        assert reader.best()[0].index == kept
+
+
+def test_a_study_that_cannot_be_made_leaves_nothing(tmp_path, monkeypatch):
+    def full(connection):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("evolution.study.create_tables", full)
+    with pytest.raises(StudyError, match="disk is full"):
+        Study.create(tmp_path / "study.db")
+    assert not [path for path in tmp_path.iterdir() if path.suffix != ".db-lock"]
 
 
 def test_a_finished_study_can_be_read(study, tmp_path):

@@ -1,5 +1,6 @@
 """Pictures: files, labels, escaping, the same bytes every time."""
 
+import os
 import struct
 import subprocess
 import sys
@@ -97,6 +98,83 @@ def test_drawing_leaves_no_setting_behind(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
     PLAIN.draw(tmp_path / "g.svg")
     assert dict(matplotlib.rcParams) == before
+
+
+HOSTILE = """
+backend: TkAgg
+font.size: 40
+lines.linewidth: 9
+text.usetex: True
+svg.fonttype: path
+savefig.bbox: tight
+savefig.facecolor: black
+axes.facecolor: red
+path.sketch: 5, 100, 2
+patch.linewidth: 7
+"""
+
+
+def drawn_elsewhere(folder: Path, name: str, before: str = "pass", **environment: str) -> bytes:
+    """What a new process draws in ``folder``, after ``before`` has run."""
+    code = f"{before}; from graphir import presets; presets.get('bert/1').draw({name!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["g.svg", "g.png"])
+def test_no_setting_of_the_user_s_matplotlib_changes_a_drawing(tmp_path: Path, name: str) -> None:
+    presets.get("bert/1").draw(tmp_path / name)
+    wanted = (tmp_path / name).read_bytes()
+    inline = "module://matplotlib_inline.backend_inline"
+    assert drawn_elsewhere(tmp_path, name, MPLBACKEND=inline) == wanted
+    assert drawn_elsewhere(tmp_path, name, MPLBACKEND="no such thing") == wanted
+    before = "import matplotlib as m, matplotlib.style; m.style.use('dark_background'); m.rcParams['font.size'] = 40"
+    assert drawn_elsewhere(tmp_path, name, before, MPLBACKEND="agg") == wanted
+    (tmp_path / "matplotlibrc").write_text(HOSTILE)
+    assert drawn_elsewhere(tmp_path, name) == wanted
+
+
+def test_settings_that_matplotlib_cannot_read_are_an_error_for_people(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe: \xff")
+    code = (
+        "from graphir import OpnasError, presets\n"
+        "try: presets.get('bert/1').draw('g.svg')\n"
+        "except OpnasError as error: print(error)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("matplotlib cannot be loaded, so nothing is drawn"), done.stderr
+
+
+def test_the_backend_that_was_asked_for_is_left_to_who_plots_beside_us(tmp_path: Path) -> None:
+    after = "import matplotlib, os; print(matplotlib.rcParams['backend'], os.environ['MPLBACKEND'])"
+    code = f"from graphir import presets; presets.get('bert/1').draw('g.svg'); {after}"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "MPLBACKEND": "pdf"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["pdf", "pdf"], done.stderr
+
+
+def test_a_drawing_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "g.svg").write_text("old")
+
+    def fails(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fails)
+    with pytest.raises(OSError, match="No space left"):
+        PLAIN.draw(tmp_path / "g.svg")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("g.svg", "old")]
 
 
 def test_drawing_never_loads_pyplot(tmp_path: Path) -> None:

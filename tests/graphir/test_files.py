@@ -145,6 +145,26 @@ def test_the_largest_backbone_can_be_saved_and_loaded(tmp_path: Path) -> None:
     assert Backbone.load(tmp_path / "b.json") == backbone
 
 
+def test_a_written_file_has_the_usual_mode_and_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "graph.json")
+    PLAIN.save(tmp_path / "link.json")
+    (tmp_path / "plain").write_text("")
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "graph.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_what_is_no_plain_file_is_written_and_never_replaced() -> None:
+    before = Path("/dev/null").stat()
+    PLAIN.save("/dev/null")
+    assert Path("/dev/null").stat().st_rdev == before.st_rdev != 0
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        PLAIN.save(tmp_path / "gone" / "graph.json")
+    assert caught.value.filename == str(tmp_path / "gone" / "graph.json")
+
+
 @pytest.mark.parametrize("name", presets.names())
 def test_every_preset_survives_a_file(tmp_path: Path, name: str) -> None:
     preset = presets.get(name)

@@ -4,6 +4,10 @@ import random
 
 import pytest
 
+from evolution import SearchSpace
+from runtime.proxy_config import ProxyConfig
+from runtime.run_config import RunConfig
+
 SUBJECTS = [
     "the graph",
     "a kernel",
@@ -62,6 +66,25 @@ def tiny_options(corpus_file):
         "winner-steps": 4,
     }
     return [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """A search of the API that takes less than a second."""
+    return RunConfig(
+        candidates=2,
+        strategy_settings={"population": 2, "parents": 1},
+        space=SearchSpace(layers=1, hidden_size=16, heads=2, ffn_size=16),
+        proxy=ProxyConfig(
+            vocab_size=300,
+            seq_len=16,
+            batch_size=4,
+            held_out_sequences=16,
+            warm_up_steps=3,
+            candidate_steps=2,
+        ),
+        winner_steps=2,
+    )
 
 
 @pytest.fixture

@@ -72,6 +72,21 @@ def test_bench_prints_a_table_and_writes_json(opnas, tmp_path):
     assert {row["name"] for row in json.loads(path.read_text())["rows"]} == {"linear-attention", "formula"}
 
 
+def test_bench_measures_random_graphs_and_the_slowest_against_eager(opnas, tmp_path):
+    path = tmp_path / "bench.json"
+    sizes = ("--seq-len", 24, "--head-dim", 4, "--heads", 2, "--rounds", 1)
+    code, out, err = opnas("bench", "--random", 14, "--seed", 2, *sizes, "--json", path)
+    assert code == 0, err
+    assert "judged on the first 1 of 2 heads" in out
+    assert "geometric mean" in out
+    assert "minimum" in out
+    data = json.loads(path.read_text())
+    assert [row["name"] for row in data["rows"]] == [f"random-{n}" for n in range(14)]
+    timed = [row["forms"] for row in data["rows"] if row["forms"]]
+    assert all(set(forms) == {"eager", "generated"} for forms in timed)
+    assert all(forms["generated"]["forward"] is None for forms in timed)
+
+
 def test_bench_times_no_wrong_result_and_exits_with_1(opnas, monkeypatch):
     from codegen import compile_attention
 
@@ -136,6 +151,8 @@ def test_search_refuses_an_existing_folder(opnas, tmp_path):
         ("--seed", "-1", "seed"),
         ("--seq-len", "2", "seq_len"),
         ("--temperature", "0", "temperature"),
+        ("--minutes", "nan", "minutes"),
+        ("--scores", "ranks", "standardised"),
     ],
 )
 def test_search_refuses_options_out_of_bounds(opnas, tmp_path, tiny_options, option, value, word):
@@ -191,10 +208,28 @@ def test_drawing_to_an_unknown_kind_of_file_is_refused(opnas, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_options_are_checked_before_anything_is_read_or_worked_out(opnas, tmp_path, monkeypatch):
+    def worked(*arguments, **options):
+        pytest.fail("something was worked out first")
+
+    for place in ("search.load_corpus", "targets.resolve", "bench.benchmark", "run.Run.open"):
+        monkeypatch.setattr(f"runtime.{place}", worked)
+    refused(opnas("search", "--strategy", "opnass", "--out", tmp_path / "run"), "opnas")
+    refused(opnas("search", "--minutes", "0", "--out", tmp_path / "run"), "minutes")
+    refused(opnas("inspect", "bert/1", "--draw", tmp_path / "graph.gif"), ".svg")
+    refused(opnas("bench", "bert/1", "--json", tmp_path), "folder")
+    refused(opnas("bench", "bert/1", "--json", tmp_path / "gone" / "bench.json"), "folder")
+    assert not list(tmp_path.iterdir())
+
+
 def test_bench_refuses_sizes_out_of_bounds(opnas, tmp_path):
     refused(opnas("bench", "bert/1", "--seq-len", 0), "seq_len")
     refused(opnas("bench", "bert/1", "--dtype", "int8"), "dtype")
     refused(opnas("bench", "bert/1", "--json", tmp_path / "gone" / "bench.json"), "folder")
+    refused(opnas("bench", "bert/1", "--backend", "cuda"), "backend", "triton")
+    refused(opnas("bench", "bert/1", "--compiled", -1), "compiled_graphs")
+    refused(opnas("bench", "--random", 0), "at least 1")
+    refused(opnas("bench", "bert/1", "--random", 3), "--random")
     refused(opnas("bench", "bret/1"), "bert/1")
 
 

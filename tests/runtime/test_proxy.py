@@ -2,14 +2,18 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from evolution import Evaluator, SearchSpace, random_backbone
+from graphir import AttentionLayer, Backbone, InputError, presets
 from runtime.corpus import split_corpus
 from runtime.masking import IGNORED
 from runtime.proxy import PROXY_SPACE, MaskedLanguageModelEvaluator, ProxyConfig, prepare
+from runtime.run import RunError
+from runtime.search import search
 from runtime.supernet import Supernet, SupernetError, warm_up
 from runtime.training import MaskedLoss, Recipe, TrainingDiverged, evaluate_mlm
 
@@ -50,8 +54,8 @@ def test_an_evaluation_has_the_promised_numbers(evaluator):
     backbone = backbones(1)[0]
     evaluation = judge.evaluate(backbone, seed=0, budget=3)
     assert set(evaluation.metrics) == {"accuracy", "loss", "tokens_per_second", "parameters"}
-    assert evaluation.score == evaluation.metrics["accuracy"]
-    assert 0.0 <= evaluation.score <= 1.0
+    assert evaluation.score == -evaluation.metrics["loss"]
+    assert 0.0 <= evaluation.metrics["accuracy"] <= 1.0
     assert evaluation.metrics["tokens_per_second"] > 0
     assert evaluation.seconds > 0
     model, _ = evaluator.train_candidate(backbone, seed=0, budget=0)
@@ -81,17 +85,23 @@ def test_the_seed_and_the_budget_count(evaluator):
     assert len(losses) == 3
 
 
-def test_the_score_is_that_of_the_trained_model_over_whole_logits(evaluator, data):
+def test_score_and_accuracy_are_those_of_the_trained_model_over_whole_logits(evaluator, data):
     backbone = backbones(3)[2]
     model, _ = evaluator.train_candidate(backbone, seed=3, budget=5)
     right = hidden = 0
+    loss = 0.0
     with torch.no_grad():
         for batch in data.held_out:
             chosen = batch.labels != IGNORED
-            answers = model.eval()(batch.input_ids, batch.key_mask).argmax(-1)
-            right += int((answers == batch.labels)[chosen].sum())
+            logits = model.eval()(batch.input_ids, batch.key_mask)
+            right += int((logits.argmax(-1) == batch.labels)[chosen].sum())
+            likely = logits.double().log_softmax(-1).gather(-1, batch.labels.clamp(min=0)[..., None])[..., 0]
+            loss -= float(likely[chosen].sum())
             hidden += int(chosen.sum())
-    assert evaluator.evaluate(backbone, 3, 5).score == pytest.approx(right / hidden, abs=1e-12)
+    evaluation = evaluator.evaluate(backbone, 3, 5)
+    assert evaluation.metrics["accuracy"] == pytest.approx(right / hidden, abs=1e-12)
+    # Logits of other shapes are rounded otherwise: a few float32 roundings of a number near 2.
+    assert evaluation.score == pytest.approx(-loss / hidden, rel=1e-5)
 
 
 def test_warm_weights_are_better_than_fresh_ones_and_than_the_commonest_token(evaluator, data):
@@ -175,3 +185,29 @@ def test_the_default_space_is_small_and_has_the_paper_s_layers():
     assert PROXY_SPACE.kernel_sizes == SearchSpace().kernel_sizes
     assert PROXY_SPACE.operations == SearchSpace().operations
     assert PROXY_SPACE.hidden_size * PROXY_SPACE.layers <= 1_024
+
+
+def test_candidates_train_on_kernels_as_on_the_torch_form(data):
+    # Both layers of this space may hold attention; the interpreter is slow, so the budget is two steps.
+    supernet = Supernet.create(SPACE, data.vocab_size, CONFIG.seq_len, seed=0)
+    graph = AttentionLayer(presets.get("autobert-zero/12"))
+    backbone = Backbone((graph,) * SPACE.layers, SPACE.hidden_size, SPACE.heads, SPACE.ffn_size)
+    few = replace(data, held_out=data.held_out[:1])
+    scores = {}
+    for backend in ("torch", "triton"):
+        evaluator = MaskedLanguageModelEvaluator(supernet.placed("cpu", backend), few, CONFIG)
+        model, _ = evaluator.train_candidate(backbone, seed=1, budget=2)
+        assert len(model.kernel_sources) == (backend == "triton")
+        scores[backend] = evaluator.evaluate(backbone, seed=1, budget=2).score
+    # Two steps of Adam, whose sign turns where a gradient is nothing but rounding.
+    assert scores["triton"] == pytest.approx(scores["torch"], abs=1e-3)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_done(tmp_path):
+    with pytest.raises(RunError, match="the device 'cuda:77' cannot be used"):
+        search(tmp_path / "run", proxy=replace(CONFIG, device="cuda:77"))
+    with pytest.raises(InputError, match="device must be"):
+        replace(CONFIG, device="the fast one")
+    with pytest.raises(InputError, match="backend must be auto, torch, triton"):
+        replace(CONFIG, backend="cuda")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,78 @@
+"""Evolves attention as graphs of primitive math, and compiles what it finds: the names that users need, in one place.
+
+Nothing is loaded before it is used: ``opnas.AttentionGraph`` needs no torch.
+"""
+
+from typing import TYPE_CHECKING
+
+from graphir.lazy import lazy_face
+
+if TYPE_CHECKING:
+    from codegen import (
+        CompiledAttention,
+        backbone_source,
+        build_ahead,
+        compile_attention,
+        compile_backbone,
+        tune_attention,
+    )
+    from evolution import Candidate, SearchSpace, Study, mutate_graph, random_backbone, random_graph
+    from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, OpnasError, presets
+    from runtime import Run, RunConfig, Setting, benchmark
+    from runtime.export import export
+    from runtime.search import resume, search
+
+__all__ = [
+    "AttentionGraph",
+    "AttentionLayer",
+    "Backbone",
+    "Candidate",
+    "CompiledAttention",
+    "ConvLayer",
+    "OpnasError",
+    "Run",
+    "RunConfig",
+    "SearchSpace",
+    "Setting",
+    "Study",
+    "backbone_source",
+    "benchmark",
+    "build_ahead",
+    "compile_attention",
+    "compile_backbone",
+    "export",
+    "mutate_graph",
+    "presets",
+    "random_backbone",
+    "random_graph",
+    "resume",
+    "search",
+    "tune_attention",
+]
+
+__getattr__, __dir__ = lazy_face(
+    __name__,
+    {
+        "codegen": (
+            "CompiledAttention",
+            "backbone_source",
+            "build_ahead",
+            "compile_attention",
+            "compile_backbone",
+            "tune_attention",
+        ),
+        "evolution": (
+            "Candidate",
+            "SearchSpace",
+            "Study",
+            "mutate_graph",
+            "random_backbone",
+            "random_graph",
+        ),
+        "graphir": ("AttentionGraph", "AttentionLayer", "Backbone", "ConvLayer", "OpnasError"),
+        "runtime": ("Run", "RunConfig", "Setting", "benchmark"),
+        "runtime.export": ("export",),
+        "runtime.search": ("resume", "search"),
+    },
+    modules=("graphir.presets",),
+)
