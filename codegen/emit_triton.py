@@ -21,7 +21,7 @@ from codegen.expr import (
 from codegen.index_notation import formulas
 from codegen.kernel_body import KernelBody, write_body
 from codegen.schedule import Kernel, Schedule, is_whole_sum, reduces_seq, seq_rank
-from codegen.tile_writer import Block, Line, Load, Store
+from codegen.statements import Block, Line, Load, Store
 from codegen.tiles import POSITIONS, REAL
 
 _EXTENTS = {AXIS_SEQ: "tokens", AXIS_HEAD: "D"}

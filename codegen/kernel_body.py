@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,8 +26,9 @@ from codegen.schedule import (
     seq_rank,
     softmax_statistic,
 )
-from codegen.tile_writer import Block, Line, Load, Scope, Store, Tile, TileWriter
-from codegen.tiles import HIGHEST, LOWEST, POSITIONS, REAL, Part, aligned, shape, spread
+from codegen.statements import Block, Line, Load, Store, names_in, without_unread_loads
+from codegen.tile_writer import Scope, Tile, TileWriter
+from codegen.tiles import HIGHEST, LOWEST, Part, aligned, shape, spread
 
 
 @dataclass(frozen=True)
@@ -76,29 +76,6 @@ def write_body(
     return _KernelWriter(kernel, names, in_memory, narrow).write()
 
 
-def names_in(lines: Sequence[Line]) -> set[str]:
-    """The names that statements and accesses to memory mention; a load does not mention its own variable."""
-    found: set[str] = set()
-    for line in lines:
-        match line:
-            case Block(header=header, lines=inner):
-                found |= {*re.findall(r"\w+", header), *names_in(inner)}
-            case Load(instances=instances) | Store(instances=instances):
-                found |= {table[instance] for table in (POSITIONS, REAL) for instance in instances}
-        if isinstance(line, Store | str):
-            found.update(re.findall(r"\w+", line.source if isinstance(line, Store) else line))
-    return found
-
-
-def _without_unread_loads(lines: Sequence[Line], read: set[str]) -> list[Line]:
-    """The lines but for loads of D x D values that are read only the other way round (`TileWriter.turned`)."""
-    return [
-        Block(line.header, _without_unread_loads(line.lines, read)) if isinstance(line, Block) else line
-        for line in lines
-        if not isinstance(line, Load) or line.variable in read
-    ]
-
-
 @dataclass(frozen=True)
 class _Running:
     """A sum of exponentials on its way: its maximum, its sum against that, the weights of the tile at hand, and the
@@ -139,7 +116,7 @@ class _KernelWriter(TileWriter):
             self.chunk(others)
         else:
             self.rows(others)
-        lines = _without_unread_loads(self.top.lines, names_in(self.top.lines))
+        lines = without_unread_loads(self.top.lines, names_in(self.top.lines))
         return KernelBody(
             tuple(lines),
             frozenset(names_in(lines)),
