@@ -95,7 +95,7 @@ KERNEL_TEXT = {
         edited(Kernels.add_merged, 'weights += f"', '_ = f"'), DROPOUT, PLAIN
     ),
     "the backward forgets the rest of a logsumexp": fault(
-        generated("* LOG2E - rest  #", "* LOG2E  #"), KERNELS, PLAIN
+        generated("* LOG2E - rest", "* LOG2E"), KERNELS, PLAIN
     ),
     "dropout draws for a tile as it is held, not as its value stands": fault(
         edited(Tiles.keep, "for axis in range(len(node.axes))", "for axis in target"), DROPOUT, PLAIN
