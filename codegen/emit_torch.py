@@ -70,6 +70,7 @@ class TorchProgram:
     result: str
     masks: tuple[Mask, ...]
     needed: frozenset[str]
+    stores_scores: bool
 
     @property
     def uses_functional(self) -> bool:
@@ -108,6 +109,7 @@ def write_program(
         result=result,
         masks=tuple(_MASKS[mask] for mask in _MASKS if mask in writer.masks),
         needed=frozenset(writer.needed),
+        stores_scores=any(step.node.axes == SCORES for step in steps),
     )
 
 
