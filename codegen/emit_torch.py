@@ -70,6 +70,7 @@ class TorchProgram:
     result: str
     masks: tuple[Mask, ...]
     needed: frozenset[str]
+    stores_scores: bool
 
     @property
     def uses_functional(self) -> bool:
@@ -108,6 +109,7 @@ def write_program(
         result=result,
         masks=tuple(_MASKS[mask] for mask in _MASKS if mask in writer.masks),
         needed=frozenset(writer.needed),
+        stores_scores=any(step.node.axes == SCORES for step in steps),
     )
 
 
@@ -159,7 +161,13 @@ class _Writer:
         if isinstance(root.node, Input) and not self.vanished:
             return f"{text.source}.clone()"  # no part of an input is handed out
         if 0 in self.zero_labels(root) and all(map(_is_row_wise, self.steps)) and not self.vanished:
-            return text.source  # zero already, and no row's gradient reaches another row
+            # Zero already, and no row's gradient reaches another row.
+            if not text.source.isidentifier():
+                return text.source
+            name, _, source = self.lines[-1].partition(" = ")
+            if name == text.source:
+                del self.lines[-1]
+                return source
         for name in self.vanished:
             text = _Text(f"{text.source} + 0.0 * {name}", atom=False)
         return self.filled(text, "rows", "0.0").source
