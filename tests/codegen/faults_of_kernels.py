@@ -89,7 +89,7 @@ KERNEL_TEXT = {
     "a merged sum is repaired by the factor of another softmax": fault(
         edited(Kernels.add_merged, "= self.running[statistic]", "= next(iter(self.running.values()))"),
         KERNELS,
-        TWO_SOFTMAXES,
+        "softmax(Q @ K.T) @ V + softmax(Q @ V.T) @ K",
     ),
     "a merged softmax leaves out its other factors, dropout among them": fault(
         edited(Kernels.add_merged, 'weights += f"', '_ = f"'), DROPOUT, PLAIN
