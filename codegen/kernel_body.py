@@ -28,7 +28,7 @@ from codegen.schedule import (
 )
 from codegen.statements import Block, Line, Load, Store, names_in, without_unread_loads
 from codegen.tile_writer import Scope, Tile, TileWriter
-from codegen.tiles import HIGHEST, LOWEST, Part, aligned, shape, spread
+from codegen.tiles import HIGHEST, LOWEST, POSITIONS, REAL, SIZES, Part, aligned, shape, spread
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,17 @@ def write_body(
         narrow: the stored values that have the type of the inputs.
     """
     return _KernelWriter(kernel, names, in_memory, narrow).write()
+
+
+def _places(instance: str, lines: Sequence[Line]) -> list[Line]:
+    """The positions of the tile that a loop is at, and which of them are real, as far as ``lines`` read them."""
+    read, at, real = names_in(lines), POSITIONS[instance], REAL[instance]
+    places: list[Line] = []
+    if read & {at, real}:
+        places.append(f"{at} = (start + tl.arange(0, {SIZES[instance]})).to(OFFSET)")
+    if real in read:
+        places.append(f"{real} = _real(mask_ptr, batch, {at}, tokens, FULL, HAS_MASK)")
+    return places
 
 
 @dataclass(frozen=True)
@@ -144,18 +155,16 @@ class _KernelWriter(TileWriter):
     def chunk(self, nodes: list[Expr]) -> None:
         """A walk over a chunk of own blocks, which adds up its part of sums over all of S."""
         outer, self.top = self.top, Scope()
-        self.top.lines += [
-            "own = (start + tl.arange(0, BLOCK_OWN)).to(OFFSET)",
-            "real_own = _real(mask_ptr, batch, own, tokens, FULL, HAS_MASK)",
-        ]
         for node in nodes:
             if not is_whole_sum(node):
                 self.store(node)
         sums = [(node, *self.add_up(node, self.top, OWN)) for node in nodes if is_whole_sum(node)]
         for _, before, _ in sums:
             outer.lines += before
-        header = "for start in range(first, tl.minimum(first + chunk, tokens), BLOCK_OWN):"
-        outer.lines.append(Block(header, self.top.lines))
+        places = _places(OWN, self.top.lines)
+        start = "start" if places else "_"
+        header = f"for {start} in range(first, tl.minimum(first + chunk, tokens), BLOCK_OWN):"
+        outer.lines.append(Block(header, [*places, *self.top.lines]))
         self.top = outer
         for node, _, source in sums:
             self.store_partial(node, [], source)
@@ -205,12 +214,7 @@ class _KernelWriter(TileWriter):
         self.square_tiles = max(self.square_tiles, len(made) - sum(len(node.axes) == 2 for node in nodes))
         loads = sum(isinstance(line, Load) and len(line.instances) == 2 for line in inner.lines)
         self.loop_tiles = max(self.loop_tiles, loads)
-        read = names_in(inner.lines)
-        places: list[Line] = []
-        if read & {"loop", "real_loop"}:
-            places.append("loop = (start + tl.arange(0, BLOCK_LOOP)).to(OFFSET)")
-        if "real_loop" in read:
-            places.append("real_loop = _real(mask_ptr, batch, loop, tokens, FULL, HAS_MASK)")
+        places = _places(LOOP, inner.lines)
         self.loops.append(any(OWN in read.binding and LOOP in read.binding for read in inner.tiles))
         self.top.lines += [
             *before,
