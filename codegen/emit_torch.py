@@ -223,8 +223,14 @@ class _Writer:
                 return text, zeros
             case Softmax():
                 return self.softmax(step)
-            case Matmul(node=node, left=left, right=right, summed=summed):
-                one, two = self.shortened(self.masked_pair((left, (0, 2)), (right, (2, 1)), summed))
+            case Matmul(node=node, left=left, right=right, summed=summed, scalar=scalar):
+                texts = self.masked_pair((left, (0, 2)), (right, (2, 1)), summed)
+                if scalar != ONE:
+                    # Into the smaller operand, and not over the whole product.
+                    sizes = [use.node.axes.count(AXIS_SEQ) for use in (left, right)]
+                    smaller = sizes.index(min(sizes))
+                    texts[smaller] = _times(scalar, texts[smaller])
+                one, two = self.shortened(texts)
                 zeros = self.zero_labels(left) | self.zero_labels(right)
                 return _Text(f"{one} @ {two}", atom=False), zeros & _seq_labels(node.axes)
             case Product(node=node, factors=factors, summed=summed):
@@ -389,6 +395,8 @@ def _coefficients(step: Step) -> list[Coefficient]:
     match step:
         case Combine(terms=terms):
             return [coefficient for coefficient, _ in terms]
+        case Matmul(scalar=scalar):
+            return [scalar]
         case Attend(scale=scale) if scale != Coefficient(1, 1):
             return [scale]
     return []
