@@ -75,8 +75,7 @@ class TorchProgram:
     @property
     def uses_functional(self) -> bool:
         """Whether the body calls `torch.nn.functional`."""
-        helpers = self.needed & {"attend", "parts", "softsign"}
-        return bool(helpers) or any("F." in line for line in (*self.lines, self.result))
+        return bool(self.needed & {"attend", "parts", "softsign"})
 
     @property
     def operands(self) -> str:
@@ -148,8 +147,7 @@ class _Writer:
             for _, use in step.terms
         }
         self.names: Counter[str] = Counter(["q", "k", "v", "scale", "rows", "columns", "tokens"])
-        if any(isinstance(step, Attend) or step.node.axes == SCORES for step in self.steps):
-            self.needed |= {"parts", "plain"}
+        self.needed |= {"parts", "plain"}
         if any(c.scales for step in self.steps for c in _coefficients(step)):
             self.lines.append(f"scale = max({self.any_input}.shape[-1], 1) ** -0.5")
         for step in self.steps:
