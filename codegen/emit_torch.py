@@ -75,8 +75,7 @@ class TorchProgram:
     @property
     def uses_functional(self) -> bool:
         """Whether the body calls `torch.nn.functional`."""
-        helpers = self.needed & {"attend", "parts", "softsign"}
-        return bool(helpers) or any("F." in line for line in (*self.lines, self.result))
+        return bool(self.needed & {"attend", "parts", "softsign"})
 
     @property
     def operands(self) -> str:
@@ -148,8 +147,7 @@ class _Writer:
             for _, use in step.terms
         }
         self.names: Counter[str] = Counter(["q", "k", "v", "scale", "rows", "columns", "tokens"])
-        if any(isinstance(step, Attend) or step.node.axes == SCORES for step in self.steps):
-            self.needed |= {"parts", "plain"}
+        self.needed |= {"parts", "plain"}
         if any(c.scales for step in self.steps for c in _coefficients(step)):
             self.lines.append(f"scale = max({self.any_input}.shape[-1], 1) ** -0.5")
         for step in self.steps:
@@ -223,8 +221,14 @@ class _Writer:
                 return text, zeros
             case Softmax():
                 return self.softmax(step)
-            case Matmul(node=node, left=left, right=right, summed=summed):
-                one, two = self.shortened(self.masked_pair((left, (0, 2)), (right, (2, 1)), summed))
+            case Matmul(node=node, left=left, right=right, summed=summed, scalar=scalar):
+                texts = self.masked_pair((left, (0, 2)), (right, (2, 1)), summed)
+                if scalar != ONE:
+                    # Into the smaller operand, and not over the whole product.
+                    sizes = [use.node.axes.count(AXIS_SEQ) for use in (left, right)]
+                    smaller = sizes.index(min(sizes))
+                    texts[smaller] = _times(scalar, texts[smaller])
+                one, two = self.shortened(texts)
                 zeros = self.zero_labels(left) | self.zero_labels(right)
                 return _Text(f"{one} @ {two}", atom=False), zeros & _seq_labels(node.axes)
             case Product(node=node, factors=factors, summed=summed):
@@ -389,6 +393,8 @@ def _coefficients(step: Step) -> list[Coefficient]:
     match step:
         case Combine(terms=terms):
             return [coefficient for coefficient, _ in terms]
+        case Matmul(scalar=scalar):
+            return [scalar]
         case Attend(scale=scale) if scale != Coefficient(1, 1):
             return [scale]
     return []

@@ -65,11 +65,12 @@ class Softmax(Step):
 
 @dataclass(frozen=True)
 class Matmul(Step):
-    """``left [0, 2] @ right [2, 1]``, summed over an axis of kind ``summed``."""
+    """``scalar * left [0, 2] @ right [2, 1]``, summed over an axis of kind ``summed``."""
 
     left: Use
     right: Use
     summed: str
+    scalar: Coefficient = ONE
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,11 @@ def select_steps(root: Use, builder: Builder) -> list[Step]:
     """
     plain = _closure(root.node, _plain_step)
     readers = Counter(use.node for step in plain for use in reads(step))
-    steps = _closure(root.node, lambda node: _match_attention(node, builder, readers) or _plain_step(node))
+
+    def step_of(node: Expr) -> Step:
+        return _match_attention(node, builder, readers) or _scaled_product(node, readers) or _plain_step(node)
+
+    steps = _closure(root.node, step_of)
     return sorted(steps, key=lambda step: "QKV".index(step.name) if isinstance(step, Given) else len("QKV"))
 
 
@@ -173,6 +178,21 @@ def _plain_step(node: Expr) -> Step:
         case Contraction(factors=factors, summed=summed):
             return _unit_step(node) or Product(node, factors, summed)
     raise TypeError(f"no PyTorch step computes {type(node).__name__}")
+
+
+def _scaled_product(node: Expr, readers: Counter[Expr]) -> Matmul | None:
+    """A scalar times a product that nobody else reads, where one of its operands is smaller than the product."""
+    match node:
+        case Linear(terms=((scalar, Use(node=Contraction(axes=axes) as product, labels=labels)),)):
+            if readers[product] > 1 or len(labels) != 2 or not is_matrix_product(product):
+                return None
+        case _:
+            return None
+    if min(use.node.axes.count(AXIS_SEQ) for use in product.factors) >= axes.count(AXIS_SEQ):
+        return None
+    one, two = (use.relabelled((*labels, 2)) for use in product.factors)
+    left, right = (one, two) if 0 in one.labels else (two, one)
+    return Matmul(node, left, right, product.summed[0], scalar)
 
 
 def _unit_step(node: Contraction) -> Unit | None:
