@@ -6,7 +6,6 @@ soon as one factor is zero there and the others are finite, so most graphs need 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from codegen.torch_steps import (
     Unit,
     reads,
 )
+from codegen.torch_text import Text, common_scalar, scalar_source, sum_of, times
 from graphir import AttentionGraph
 
 _OWN_FUNCTIONS = {"softsign": "_softsign({x})"}
@@ -83,16 +83,6 @@ class TorchProgram:
         return f"({', '.join('None' if name in self.unused else name for name in 'qkv')})"
 
 
-class _Text(NamedTuple):
-    """Source of a value; ``atom`` where it needs no parentheses."""
-
-    source: str
-    atom: bool = True
-
-    def __str__(self) -> str:
-        return self.source if self.atom else f"({self.source})"
-
-
 def write_program(
     graph: AttentionGraph, root: Use, steps: list[Step], name: str = "attention"
 ) -> TorchProgram:
@@ -122,7 +112,7 @@ class _Writer:
     lines: list[str] = field(default_factory=list)
     masks: set[str] = field(default_factory=set)
     needed: set[str] = field(default_factory=set)
-    texts: dict[Expr, _Text] = field(default_factory=dict)
+    texts: dict[Expr, Text] = field(default_factory=dict)
     zeros: dict[Expr, frozenset[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -167,7 +157,7 @@ class _Writer:
                 del self.lines[-1]
                 return source
         for name in self.vanished:
-            text = _Text(f"{text.source} + 0.0 * {name}", atom=False)
+            text = Text(f"{text.source} + 0.0 * {name}", atom=False)
         return self.filled(text, "rows", "0.0").source
 
     # -- one step
@@ -186,19 +176,19 @@ class _Writer:
             return
         self.texts[step.node] = self.named(text, self.roles.get(step.node) or _variable(step))
 
-    def expression(self, step: Step) -> tuple[_Text, frozenset[int]]:
+    def expression(self, step: Step) -> tuple[Text, frozenset[int]]:
         """The source of a step and the ``S`` axes at whose padded positions its value is zero."""
         match step:
             case Given(node=node, name=name):
                 variable = name.lower()
                 if node in self.filled_later:
-                    return _Text(variable), frozenset()
-                self.lines.append(f"{variable} = {self.filled(_Text(variable), 'rows', '0.0').source}")
-                return _Text(variable), frozenset({0})
+                    return Text(variable), frozenset()
+                self.lines.append(f"{variable} = {self.filled(Text(variable), 'rows', '0.0').source}")
+                return Text(variable), frozenset({0})
             case Apply(function="dropout", operand=operand):
                 name = self.texts[operand.node].source
                 self.lines += ["if dropout_p > 0.0:", f"    {name} = F.dropout({name}, dropout_p)"]
-                return _Text(name), self.zeros[operand.node]
+                return Text(name), self.zeros[operand.node]
             case Apply(node=node, function=function, operand=operand):
                 rule = FUNCTIONS[function]
                 form = _OWN_FUNCTIONS.get(function, rule.torch)
@@ -210,7 +200,7 @@ class _Writer:
                     # An overflow at padded positions would meet a zero later, and inf * 0 is NaN.
                     for label in sorted(_seq_labels(node.axes) - self.zero_labels(operand)):
                         text = self.filled(text, _SEQ_MASKS[len(node.axes), label], "0.0")
-                return _Text(form.format(x=text.source if "({x}" in form else text)), keeps
+                return Text(form.format(x=text.source if "({x}" in form else text)), keeps
             case Combine(node=node, terms=terms):
                 if not terms:
                     return self.zero(node), _seq_labels(node.axes)
@@ -227,10 +217,10 @@ class _Writer:
                     # Into the smaller operand, and not over the whole product.
                     sizes = [use.node.axes.count(AXIS_SEQ) for use in (left, right)]
                     smaller = sizes.index(min(sizes))
-                    texts[smaller] = _times(scalar, texts[smaller])
+                    texts[smaller] = times(scalar, texts[smaller])
                 one, two = self.shortened(texts)
                 zeros = self.zero_labels(left) | self.zero_labels(right)
-                return _Text(f"{one} @ {two}", atom=False), zeros & _seq_labels(node.axes)
+                return Text(f"{one} @ {two}", atom=False), zeros & _seq_labels(node.axes)
             case Product(node=node, factors=factors, summed=summed):
                 return self.product(node, factors, summed)
             case Unit(node=node, operand=operand, along=along):
@@ -240,46 +230,46 @@ class _Writer:
                 if node.axes[along] == AXIS_SEQ and along not in zeros:
                     text = self.filled(text, _SEQ_MASKS[2, along], "0.0")
                     zeros |= {along}
-                return _Text(f"_unit({text.source}, dim={along - 2})"), zeros
+                return Text(f"_unit({text.source}, dim={along - 2})"), zeros
             case Distances():
                 return self.distances(step), frozenset()
             case Count():
                 self.needed.add("count")
-                return _Text(f"_count({self.any_input}, key_mask)"), frozenset()
+                return Text(f"_count({self.any_input}, key_mask)"), frozenset()
             case Attend():
                 return self.attend(step), frozenset()
         raise TypeError(f"no source for {type(step).__name__}")
 
     # -- kinds of expressions
 
-    def combination(self, terms: tuple[tuple[Coefficient, Use], ...], rank: int) -> _Text:
+    def combination(self, terms: tuple[tuple[Coefficient, Use], ...], rank: int) -> Text:
         operands = self.shortened([self.read(use, tuple(range(rank))) for _, use in terms])
-        common = _common(*(coefficient for coefficient, _ in terms))
-        total = _total([(c.over(common), operand) for (c, _), operand in zip(terms, operands, strict=True)])
-        return _times(common, total)
+        common = common_scalar(*(coefficient for coefficient, _ in terms))
+        total = sum_of([(c.over(common), operand) for (c, _), operand in zip(terms, operands, strict=True)])
+        return times(common, total)
 
-    def zero(self, node: Expr) -> _Text:
+    def zero(self, node: Expr) -> Text:
         """A sum without terms, such as Q - Q. It stays attached to an input, so that its gradient is zero, not None."""
         attached = self.texts.get(self.any_node) if self.any_node else None
-        source = attached or self.filled(_Text(self.any_input), "rows", "0.0")
+        source = attached or self.filled(Text(self.any_input), "rows", "0.0")
         if node.axes == MATRIX:
-            return _Text(f"0.0 * {source}", atom=False)
+            return Text(f"0.0 * {source}", atom=False)
         sizes = ", ".join(f"{self.any_input}.shape[{-2 if axis == AXIS_SEQ else -1}]" for axis in node.axes)
-        return _Text(f"{self.any_input}.new_zeros(*{self.any_input}.shape[:2], {sizes})")
+        return Text(f"{self.any_input}.new_zeros(*{self.any_input}.shape[:2], {sizes})")
 
-    def softmax(self, step: Softmax) -> tuple[_Text, frozenset[int]]:
+    def softmax(self, step: Softmax) -> tuple[Text, frozenset[int]]:
         logits = self.read(step.operand, (0, 1))
         dim = f"dim={step.axis - 2}"
         if step.node.axes[step.axis] != AXIS_SEQ:
-            return _Text(f"torch.softmax({logits.source}, {dim})"), frozenset()
+            return Text(f"torch.softmax({logits.source}, {dim})"), frozenset()
         named = self.named(logits, "scores" if step.node.axes == SCORES else "logits")
         lowest = f"torch.finfo({named}.dtype).min"
         masked = self.filled(named, ("rows", "columns")[step.axis], lowest)
-        return _Text(f"torch.softmax({masked.source}, {dim})"), frozenset({step.axis})
+        return Text(f"torch.softmax({masked.source}, {dim})"), frozenset({step.axis})
 
     def product(
         self, node: Expr, factors: tuple[Use, ...], summed: tuple[str, ...]
-    ) -> tuple[_Text, frozenset[int]]:
+    ) -> tuple[Text, frozenset[int]]:
         rank = len(node.axes)
         labels = tuple(range(rank + len(summed)))
         zeros = frozenset().union(*(self.zero_labels(use) for use in factors))
@@ -294,14 +284,14 @@ class _Writer:
             body = " * ".join(f"_wide({text.source})" for text in texts)
             body = body if len(texts) == 1 else f"({body})"
             dims = "-1" if len(summed) == 1 else "(-2, -1)"
-            return _Text(f"{body}.sum({dims})"), zeros & _seq_labels(node.axes)
+            return Text(f"{body}.sum({dims})"), zeros & _seq_labels(node.axes)
         source = " * ".join(map(str, texts))
         if any(len(use.labels) < rank for use in factors) and rank == 2:
             # Row factors are kept in float32; a matrix has the type of the inputs.
-            return _Text(f"({source}).to({self.any_input}.dtype)"), zeros & _seq_labels(node.axes)
-        return _Text(source, atom=False), zeros & _seq_labels(node.axes)
+            return Text(f"({source}).to({self.any_input}.dtype)"), zeros & _seq_labels(node.axes)
+        return Text(source, atom=False), zeros & _seq_labels(node.axes)
 
-    def distances(self, step: Distances) -> _Text:
+    def distances(self, step: Distances) -> Text:
         self.needed |= {"distances", "plain"}
         texts = [
             self.filled(text, "columns", "0.0")
@@ -316,9 +306,9 @@ class _Writer:
             # Of one variable with itself, so that a value's distance from itself is seen to be zero.
             texts = [self.named(texts[0], "points")] * 2
         one, two = self.shortened(texts)
-        return _Text(f"_distances({one.source}, {two.source})")
+        return Text(f"_distances({one.source}, {two.source})")
 
-    def attend(self, step: Attend) -> _Text:
+    def attend(self, step: Attend) -> Text:
         query, key, value = (
             self.read(step.query, (0, 2)),
             self.read(step.key, (1, 2)),
@@ -328,30 +318,30 @@ class _Writer:
         operands = [self.named(query, "query"), self.named(key, "key"), self.named(value, "value")]
         arguments = [*map(str, operands), "key_mask", "dropout_p"]
         if step.scale != Coefficient(1, 1):
-            arguments.append(f"scale={_scalar(step.scale) or '1.0'}")
-        return _Text(f"_attend({', '.join(arguments)})")
+            arguments.append(f"scale={scalar_source(step.scale) or '1.0'}")
+        return Text(f"_attend({', '.join(arguments)})")
 
     # -- reading values
 
-    def read(self, use: Use, labels: tuple[int, ...]) -> _Text:
+    def read(self, use: Use, labels: tuple[int, ...]) -> Text:
         """The value as a tensor whose trailing dimensions are ``labels``, in that order, missing ones of size 1."""
         text = self.texts[use.node]
         match [labels.index(label) for label in use.labels], len(labels):
             case [1, 0], 2:
-                return _Text(f"{text}.mT")
+                return Text(f"{text}.mT")
             case [0], 2:
-                return _Text(f"{text}.unsqueeze(-1)")
+                return Text(f"{text}.unsqueeze(-1)")
             case [1], 2:
-                return _Text(f"{text}.unsqueeze(-2)")
+                return Text(f"{text}.unsqueeze(-2)")
             case [], 2:
-                return _Text(f"{text}[..., None, None]")
+                return Text(f"{text}[..., None, None]")
             case [], 1:
-                return _Text(f"{text}.unsqueeze(-1)")
+                return Text(f"{text}.unsqueeze(-1)")
         return text
 
     def masked_pair(
         self, left: tuple[Use, tuple[int, int]], right: tuple[Use, tuple[int, int]], summed: str
-    ) -> list[_Text]:
+    ) -> list[Text]:
         """Both operands of a matmul, one of them zeroed at padded positions of the summed axis if need be."""
         texts = [self.read(*left), self.read(*right)]
         if summed == AXIS_SEQ and not any(2 in self.zero_labels(use) for use, _ in (left, right)):
@@ -361,28 +351,28 @@ class _Writer:
             texts[position] = self.filled(texts[position], ("columns", "rows")[position], "0.0")
         return texts
 
-    def filled(self, text: _Text, mask: str, value: str) -> _Text:
+    def filled(self, text: Text, mask: str, value: str) -> Text:
         self.masks.add(mask)
         self.needed.add("fill")
-        return _Text(f"_fill({text.source}, {mask}, {value})")
+        return Text(f"_fill({text.source}, {mask}, {value})")
 
     def zero_labels(self, use: Use) -> frozenset[int]:
         """The labels of ``use`` along which padded positions are zero."""
         return frozenset(use.labels[axis] for axis in self.zeros[use.node])
 
-    def shortened(self, texts: list[_Text]) -> list[_Text]:
+    def shortened(self, texts: list[Text]) -> list[Text]:
         """The operands of one call, named first where they are long."""
         if sum(len(text.source) for text in texts) <= _OPERAND_CHARS:
             return texts
         return [self.named(text, "operand") if len(text.source) > _NAME_CHARS else text for text in texts]
 
-    def named(self, text: _Text, stem: str) -> _Text:
+    def named(self, text: Text, stem: str) -> Text:
         """The value as a variable; a new one unless it is one already."""
         if text.source.isidentifier():
             return text
         name = self.fresh(stem)
         self.lines += assignment(name, text.source)
-        return _Text(name)
+        return Text(name)
 
     def fresh(self, stem: str) -> str:
         self.names[stem] += 1
@@ -398,63 +388,6 @@ def _coefficients(step: Step) -> list[Coefficient]:
         case Attend(scale=scale) if scale != Coefficient(1, 1):
             return [scale]
     return []
-
-
-def _scalar(coefficient: Coefficient) -> str:
-    """Source of a positive scalar; empty for one."""
-    power = {0: "", 1: "scale"}.get(coefficient.scales, f"scale**{coefficient.scales}")
-    number = "" if coefficient.number == 1 else str(coefficient.number)
-    return " * ".join(filter(None, (number, power)))
-
-
-def _common(*coefficients: Coefficient) -> Coefficient:
-    """The scalar that all terms of a sum have in common; negative where every term is."""
-    number = math.gcd(*(coefficient.number for coefficient in coefficients))
-    scales = {coefficient.scales for coefficient in coefficients}
-    sign = -1 if all(coefficient.number < 0 for coefficient in coefficients) else 1
-    return Coefficient(sign * number, scales.pop() if len(scales) == 1 else 0)
-
-
-def _times(coefficient: Coefficient, text: _Text) -> _Text:
-    """Source of a value times a scalar."""
-    scalar = _scalar(_size(coefficient))
-    if coefficient.number > 0:
-        return _Text(f"{scalar} * {text}", atom=False) if scalar else text
-    if not scalar:
-        return _Text(f"-{text}", atom=False)
-    return _Text(f"-({scalar}) * {text}" if "**" in scalar else f"-{scalar} * {text}", atom=False)
-
-
-def _total(terms: list[tuple[Coefficient, _Text]]) -> _Text:
-    """Source of a sum of operands times scalars; operands with equal scalars are multiplied once, by their sum."""
-    groups: dict[Coefficient, list[tuple[int, _Text]]] = {}
-    for coefficient, operand in terms:
-        groups.setdefault(_size(coefficient), []).append((1 if coefficient.number > 0 else -1, operand))
-    # What has no scalar first, and in a group what is added.
-    parts = []
-    for size in sorted(groups, key=lambda size: size != ONE):
-        members = sorted(groups[size], key=lambda member: -member[0])
-        sign = members[0][0]
-        text = members[0][1]
-        for other, operand in members[1:]:
-            text = _Text(f"{text.source} {'+' if other == sign else '-'} {operand}", atom=False)
-        parts.append((Coefficient(sign * size.number, size.scales), text))
-    parts.sort(key=lambda part: (part[0].number < 0, part[0] != ONE))
-    (first, text), *others = parts
-    total = _times(first, text)
-    if len(others) == 1 and (scalar := _scalar(_size(others[0][0]))):
-        call = "add" if others[0][0].number > 0 else "sub"
-        return _Text(f"torch.{call}({total.source}, {others[0][1].source}, alpha={scalar})")
-    for coefficient, text in others:
-        term = _times(_size(coefficient), text)
-        operator = "+" if coefficient.number > 0 else "-"
-        total = _Text(f"{total.source} {operator} {term.source if term is not text else text}", atom=False)
-    return total
-
-
-def _size(coefficient: Coefficient) -> Coefficient:
-    """The scalar without its sign."""
-    return Coefficient(abs(coefficient.number), coefficient.scales)
 
 
 def _is_row_wise(step: Step) -> bool:
