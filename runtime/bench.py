@@ -59,7 +59,8 @@ class Setting:
         seq_len, head_dim, heads, batch: sizes of ``[batch, heads, seq_len, head_dim]``.
         dtype: a name in `DTYPES`.
         masked: whether a key mask cuts sequences of the batch to different lengths, down to three quarters.
-        rounds: how often each form is timed.
+        rounds: how often each form is timed, at least.
+        least_seconds: forms of quick graphs are timed more often, until this much time has passed.
         forward: whether forward alone is timed too (torch.compile then compiles twice).
         compile_baseline: whether torch.compile takes part.
         compile_seconds: torch.compile takes part only in graphs that are begun before this much time has
@@ -81,6 +82,7 @@ class Setting:
     dtype: str = "float32"
     masked: bool = True
     rounds: int = 7
+    least_seconds: float = 0.0
     forward: bool = True
     compile_baseline: bool = True
     compile_seconds: float | None = None
@@ -106,7 +108,7 @@ class Setting:
         return self.batch, self.heads, self.seq_len, self.head_dim
 
 
-QUICK = Setting(seq_len=1024, heads=4, rounds=3, forward=False, compile_seconds=4.0)
+QUICK = Setting(seq_len=1024, heads=4, rounds=3, least_seconds=1.0, forward=False, compile_seconds=4.0)
 """A small table that takes seconds a graph, for the end of a search."""
 
 
@@ -276,12 +278,12 @@ def measure(graph: AttentionGraph, setting: Setting) -> BenchmarkRow:
 
     right = {name: form for name, form in forms.items() if not judged[name].problem}
     both = {name: _forward_backward(form, inputs) for name, form in right.items()}
-    times = time_interleaved(both, setting.rounds)
+    times = time_interleaved(both, setting.rounds, setting.least_seconds)
     forward: dict[str, Timing] = {}
     if setting.forward:
         with torch.no_grad():
             alone = {name: _forward(form, inputs) for name, form in right.items()}
-            forward = time_interleaved(alone, setting.rounds)
+            forward = time_interleaved(alone, setting.rounds, setting.least_seconds)
     return BenchmarkRow(
         *facts,
         forms={

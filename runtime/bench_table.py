@@ -20,7 +20,8 @@ def format_table(result: Benchmark) -> str:
         f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}",
         f"batch {setting.batch}, heads {setting.heads}, tokens {setting.seq_len}, head dimension "
         f"{setting.head_dim}, {setting.dtype}, {'with a key mask' if setting.masked else 'no key mask'}; "
-        f"medians of {setting.rounds} interleaved rounds; generated code: {setting.backend}",
+        f"medians of {'at least ' if setting.least_seconds else ''}{setting.rounds} interleaved rounds; "
+        f"generated code: {setting.backend}",
     ]
     if setting.judged_heads is not None and setting.judged_heads < setting.heads:
         lines.append(f"judged on the first {setting.judged_heads} of {setting.heads} heads of every sequence")

@@ -345,7 +345,12 @@ def bench(
         if targets or quick:
             raise InputError("--random draws its own graphs: name no others, and leave --quick out")
         drawn = random_graphs(random, seed, extended)
-        few: dict[str, Any] = {"compiled_graphs": compiled or 0, "forward": False, "judged_heads": 1}
+        few: dict[str, Any] = {
+            "compiled_graphs": compiled or 0,
+            "forward": False,
+            "judged_heads": 1,
+            "least_seconds": 1.5,
+        }
         setting = Setting(**sizes, **(choices | few), rounds=3 if rounds is None else rounds)
     else:
         setting = Setting(**sizes, **choices, rounds=5 if rounds is None else rounds)

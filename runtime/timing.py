@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+MOST_ROUNDS = 100
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -36,6 +38,7 @@ class Timing:
 def time_interleaved(
     functions: Mapping[str, Callable[[], object]],
     rounds: int,
+    least_seconds: float = 0.0,
     warm_up: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
@@ -48,6 +51,8 @@ def time_interleaved(
     Args:
         functions: by name; called without arguments. Results are dropped at once.
         rounds: how often each is timed, at least 1.
+        least_seconds: quick functions are timed more often, until this much time has passed, but in no more than
+            `MOST_ROUNDS` rounds: what disturbs them is longer than they are.
         warm_up: calls of each before the first round, for what happens once, such as compiling.
         clock: gives seconds.
 
@@ -70,12 +75,14 @@ def time_interleaved(
     collects = gc.isenabled()
     gc.disable()
     try:
-        for _ in range(rounds):
+        begun, done = clock(), 0
+        while done < rounds or (done < MOST_ROUNDS and clock() - begun < least_seconds):
             for name, function in functions.items():
                 function()
                 start = clock()
                 function()
                 seconds[name].append(clock() - start)
+            done += 1
     finally:
         if collects:
             gc.enable()
