@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 MOST_ROUNDS = 100
+"""Of a function that is over at once."""
 
 
 @dataclass(frozen=True)

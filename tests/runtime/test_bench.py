@@ -41,7 +41,7 @@ from runtime.bench import (
 from runtime.bench_table import SLOWEST, format_table
 from runtime.eager import eager_function
 from runtime.random_graphs import random_graphs
-from runtime.timing import Timing, time_interleaved
+from runtime.timing import MOST_ROUNDS, Timing, time_interleaved
 
 SMALL = Setting(seq_len=24, head_dim=8, heads=2, batch=2, rounds=2, compile_baseline=False)
 
@@ -356,6 +356,19 @@ def test_rounds_are_interleaved_and_neither_warm_up_nor_the_call_before_is_timed
     assert "".join(order) == "ab" + 3 * "aabb"
     assert timings["a"].seconds == (1.0, 1.0, 1.0)
     assert timings["b"].median == 2.0
+
+
+def test_quick_functions_are_timed_for_as_long_as_slow_ones():
+    now = [0.0]
+
+    def quick():
+        now[0] += 0.01
+
+    timed = time_interleaved({"quick": quick}, 2, least_seconds=1.0, clock=lambda: now[0])["quick"]
+    assert len(timed.seconds) == 50  # a call before each that is timed
+    assert len(time_interleaved({"quick": quick}, 2, clock=lambda: now[0])["quick"].seconds) == 2
+    free = time_interleaved({"free": lambda: None}, 2, least_seconds=1.0, clock=lambda: 0.0)["free"]
+    assert len(free.seconds) == MOST_ROUNDS
 
 
 def test_the_spread_is_the_distance_of_the_quartiles_over_the_median():
