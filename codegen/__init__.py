@@ -2,12 +2,12 @@
 
 from codegen.aot import TARGETS, KernelBuild, build_ahead
 from codegen.attention import Backend, BackendError, CompiledAttention, compile_attention, kernel_program
+from codegen.autotune import tune_attention
 from codegen.backbone import backbone_source, compile_backbone, kernel_files
 from codegen.devices import DEVICES, Device
 from codegen.kernel_plan import KernelPlan, PlannedKernel, plan_kernels
-from codegen.plan import Plan, PlannedStep
-from codegen.triton_attention import TritonProgram
-from codegen.tuning import tune_attention
+from codegen.torch_plan import Plan, PlannedStep
+from codegen.triton_program import TritonProgram
 
 __all__ = [
     "DEVICES",

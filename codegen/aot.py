@@ -14,10 +14,10 @@ from typing import Any
 
 from codegen.attention import BackendError, kernel_program, load_kernels
 from codegen.devices import SHARED_MEMORY
-from codegen.emit_triton import KernelText
 from codegen.instructions import Instruction, hottest_loop, read_amdgcn, read_sass
-from codegen.launch import Tiles, block_of, tiles_of
-from codegen.triton_attention import TritonProgram
+from codegen.kernel_text import KernelText
+from codegen.tile_sizes import Tiles, block_of, tiles_of
+from codegen.triton_program import TritonProgram
 from graphir import AttentionGraph, InputError
 
 TARGETS = tuple(SHARED_MEMORY)

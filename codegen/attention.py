@@ -9,15 +9,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from codegen.algebra import Builder
-from codegen.contract import order_contractions
+from codegen.contraction_order import order_contractions
 from codegen.emit_torch import TorchProgram, write_program
 from codegen.generated import load_source
 from codegen.kernel_plan import KernelPlan, plan_kernels
 from codegen.lower import lower
-from codegen.plan import Plan, plan_steps
 from codegen.rendering import render
+from codegen.torch_plan import Plan, plan_steps
 from codegen.torch_steps import select_steps
-from codegen.triton_attention import TritonProgram, triton_program
+from codegen.triton_program import TritonProgram, triton_program
 from graphir import AttentionGraph, InputError, OpnasError
 
 if TYPE_CHECKING:

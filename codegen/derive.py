@@ -1,7 +1,7 @@
 """Differentiation in index notation: the backward of an expression is an expression like any other.
 
 One rule a kind of node, one slope a pointwise function. Nothing is known of softmax or attention here; that the row
-term of softmax's backward is ``rowsum(dO O)`` is found by the order search (`codegen.contract`).
+term of softmax's backward is ``rowsum(dO O)`` is found by the order search (`codegen.contraction_order`).
 """
 
 from __future__ import annotations

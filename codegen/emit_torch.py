@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from codegen.expr import AXIS_SEQ, MATRIX, ONE, SCORES, Coefficient, Expr, Input, Use
-from codegen.lines import assignment
+from codegen.line_breaking import assignment
 from codegen.pointwise import FUNCTIONS
 from codegen.torch_steps import (
     Apply,

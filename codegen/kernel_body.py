@@ -27,8 +27,8 @@ from codegen.schedule import (
     softmax_statistic,
 )
 from codegen.statements import Block, Line, Load, Store, names_in, without_unread_loads
+from codegen.tile_source import HIGHEST, LOWEST, POSITIONS, REAL, SIZES, Part, aligned, shape, spread
 from codegen.tile_writer import Scope, Tile, TileWriter
-from codegen.tiles import HIGHEST, LOWEST, POSITIONS, REAL, SIZES, Part, aligned, shape, spread
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from codegen.devices import DEVICES, Device
-from codegen.emit_triton import KernelText
 from codegen.expr import AXIS_SEQ, SCORES, Axes, Expr, LogSumExp
-from codegen.triton_attention import TritonProgram
+from codegen.kernel_text import KernelText
+from codegen.triton_program import TritonProgram
 
 Direction = Literal["forward", "backward"]
 

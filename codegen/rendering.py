@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from codegen.lines import WIDTH
+from codegen.line_breaking import WIDTH
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 """Found by path: whoever uses opnas may have a package called ``templates``."""

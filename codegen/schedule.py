@@ -3,7 +3,7 @@
 A kernel is parallel over blocks of one S index, its *own* instance. A sum over another S index is a *loop* over tiles;
 ``S x S`` values exist only as tiles. What is needed at another instance than its own must be stored by an earlier
 kernel. *What is stored is one explicit set*; levels, kernels, passes and residuals follow from it, and
-`codegen.spec.check_schedule` verifies every schedule.
+`codegen.check_schedule.check_schedule` verifies every schedule.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from codegen.expr import Expr
-from codegen.tiles import POSITIONS, REAL
+from codegen.tile_source import POSITIONS, REAL
 
 
 class Load(NamedTuple):

@@ -29,7 +29,7 @@ from codegen.expr import (
 from codegen.pointwise import FUNCTIONS
 from codegen.schedule import LOOP, OWN, Binding, Read, ScheduleError, reduces_seq
 from codegen.statements import Line, Load
-from codegen.tiles import (
+from codegen.tile_source import (
     HIGHEST,
     LOWEST,
     ORDER,

@@ -1,10 +1,10 @@
 """Evolution of backbones: what to try next, and the record of what was tried. Never touches a tensor."""
 
 from evolution.candidate import Candidate, Mutation
-from evolution.edits import GRAPH_MUTATIONS
 from evolution.errors import StudyError
 from evolution.evaluator import Evaluation, Evaluator
 from evolution.generation import random_backbone, random_graph
+from evolution.graph_mutations import GRAPH_MUTATIONS
 from evolution.loop import SearchResult, search
 from evolution.mutation import LAYER_MUTATIONS, mutate_backbone, mutate_graph
 from evolution.priority import OperationPriority

@@ -8,8 +8,8 @@ from random import Random
 from typing import Any, NamedTuple
 
 from evolution.candidate import Mutation
-from evolution.edits import GRAPH_MUTATIONS, Surroundings
 from evolution.generation import random_graph
+from evolution.graph_mutations import GRAPH_MUTATIONS, Surroundings
 from evolution.priority import OperationPriority
 from evolution.space import SearchSpace
 from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, InputError, Layer

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from codegen.algebra import Builder
 from codegen.attention import torch_source
-from codegen.contract import order_contractions
+from codegen.contraction_order import order_contractions
 from codegen.emit_torch import write_program
 from codegen.expr import (
     AXIS_SEQ,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from codegen import triton_attention
+from codegen import triton_program
 from tests.codegen.jury import Known
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -64,14 +64,14 @@ def generated(old, new) -> Plant:
     """A template that writes ``new`` in place of ``old``."""
 
     def plant(monkeypatch):
-        render = triton_attention.render
+        render = triton_program.render
 
         def faulty(template, **values):
             text = render(template, **values)
             assert old in text, f"the generated code does not hold {old!r}: choose another edit"
             return text.replace(old, new)
 
-        monkeypatch.setattr(triton_attention, "render", faulty)
+        monkeypatch.setattr(triton_program, "render", faulty)
 
     return plant
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from codegen import algebra, contract, derive, expr, lower
+from codegen import algebra, contraction_order, derive, expr, lower
 from codegen.expr import SCORES
 from tests.codegen.faults import (
     COLUMN,
@@ -71,18 +71,20 @@ EXPRESSIONS = {
         "scale(scale(Q)) @ K.T @ V",
     ),
     "ordering the products of a sum loses its scalars": fault(
-        edited(contract.order_contractions, "x = [(c, rewritten(use))", "x = [(ONE, rewritten(use))"),
+        edited(
+            contraction_order.order_contractions, "x = [(c, rewritten(use))", "x = [(ONE, rewritten(use))"
+        ),
         ALGEBRA,
         SIGNED_SCORES,
     ),
     "ordering a product loses the scalar that comes out of it": fault(
-        edited(contract.order_contractions, "builder.scaled(coefficient, tree, axes)", "tree"),
+        edited(contraction_order.order_contractions, "builder.scaled(coefficient, tree, axes)", "tree"),
         ALGEBRA,
         "euclidean_distance(cosine_similarity(Q, V), Q.T)",
     ),
     "a product of many loses its last factor where no label needs it": fault(
         edited(
-            contract._cheapest_tree,
+            contraction_order._cheapest_tree,
             "kinds = (*axes, *summed)",
             "kinds = (*axes, *summed)\n"
             "    seen = {label for use in factors[:-1] for label in use.labels}\n"
@@ -92,7 +94,7 @@ EXPRESSIONS = {
         STATE,
     ),
     "the dearest order of a product is taken": fault(
-        edited(contract._cheapest_tree, "cost < found.cost", "cost > found.cost"), PLAN, LINEAR
+        edited(contraction_order._cheapest_tree, "cost < found.cost", "cost > found.cost"), PLAN, LINEAR
     ),
     "scale does nothing": fault(
         entry(lower.KERNEL_RULES, "scale", lambda builder, axes, x: x), ALGEBRA, PLAIN

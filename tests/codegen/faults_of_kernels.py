@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from codegen import algebra, emit_triton, kernel_body, tile_writer, tiles
+from codegen import algebra, kernel_body, kernel_text, tile_source, tile_writer
 from codegen.pointwise import FUNCTIONS
 from codegen.triton_functions import TRITON_FUNCTIONS
 from tests.codegen.faults import (
@@ -38,16 +38,16 @@ Kernels = kernel_body._KernelWriter
 
 KERNEL_TEXT = {
     "a sum that a function reads waits in 16 bits": fault(
-        edited(emit_triton.narrow_values, " and not waits", ""), PLAN, NONLINEAR_STATE
+        edited(kernel_text.narrow_values, " and not waits", ""), PLAN, NONLINEAR_STATE
     ),
     "a sum that products alone read waits in 32 bits": fault(
-        edited(emit_triton.narrow_values, " and node in elsewhere", ""), PLAN, LINEAR
+        edited(kernel_text.narrow_values, " and node in elsewhere", ""), PLAN, LINEAR
     ),
     "the parts of a sum over all tokens are not added up": fault(
-        edited(emit_triton._stored, '"{x}.sum(2)"', '"{x}[:, :, 0]"'), KERNELS, STATE
+        edited(kernel_text._stored, '"{x}.sum(2)"', '"{x}[:, :, 0]"'), KERNELS, STATE
     ),
     "the parts of a logsumexp are added up like a sum": fault(
-        edited(emit_triton._stored, '"_add_logsumexp({x}, dtype)"', '"{x}.sum(2)"'), KERNELS, STATE
+        edited(kernel_text._stored, '"_add_logsumexp({x}, dtype)"', '"{x}.sum(2)"'), KERNELS, STATE
     ),
     "the parts of a logsumexp lose what adds to their maxima": fault(
         generated("* unit + rests)", "* unit)"), KERNELS, STATE
@@ -61,7 +61,7 @@ KERNEL_TEXT = {
         EUCLID_OVER_TOKENS,
     ),
     "the parts of all blocks are written to one place": fault(
-        edited(emit_triton._kernel_text, '"(batch_head * blocks + block)" if', '"batch_head" if'),
+        edited(kernel_text._kernel_text, '"(batch_head * blocks + block)" if', '"batch_head" if'),
         KERNELS,
         STATE,
     ),
@@ -127,10 +127,10 @@ KERNEL_TEXT = {
         edited(Kernels.loop, "range(0, tokens,", "range(0, tokens - BLOCK_LOOP,"), KERNELS, PLAIN
     ),
     "a product of matrices forgets what earlier tiles gave": fault(
-        edited(tiles.contract, 'f", {total}" if total else ""', '""'), KERNELS, PLAIN
+        edited(tile_source.contract, 'f", {total}" if total else ""', '""'), KERNELS, PLAIN
     ),
     "a transposed tile is read as it stands": fault(
-        edited(tiles.aligned, 'f"tl.trans({part.source})"', "part.source"), KERNELS, COLUMN
+        edited(tile_source.aligned, 'f"tl.trans({part.source})"', "part.source"), KERNELS, COLUMN
     ),
     "a second load of a D x D value stands as the first one": fault(
         edited(Tiles.turned, "transposed=True", "transposed=False"), KERNELS, STATE_COSINE
@@ -139,10 +139,10 @@ KERNEL_TEXT = {
         edited(Tiles.combination, 'sign = "-" if', 'sign = "+" if'), KERNELS, "sub(Q, K)"
     ),
     "scalars of a sum are lost in kernels": fault(
-        edited(tiles.scalar, '" * ".join(factors)', '""'), KERNELS, SIGNED_SCORES
+        edited(tile_source.scalar, '" * ".join(factors)', '""'), KERNELS, SIGNED_SCORES
     ),
     "masks mask nothing": fault(
-        edited(tiles.masked, 'f"tl.where({mask}, {part.source}, {value})"', "part.source"),
+        edited(tile_source.masked, 'f"tl.where({mask}, {part.source}, {value})"', "part.source"),
         KERNELS,
         UNMASKED_STATE,
     ),
@@ -181,19 +181,19 @@ KERNEL_TEXT = {
         PLAIN,
     ),
     "a stored S x S value has the row stride of an S x D one": fault(
-        edited(emit_triton._load, "_EXTENTS[access.node.axes[1]]", '"D"'), KERNELS, SQUARES
+        edited(kernel_text._load, "_EXTENTS[access.node.axes[1]]", '"D"'), KERNELS, SQUARES
     ),
     "an input is read with the row stride of a contiguous one": fault(
-        edited(emit_triton._load, 'f"{name}_row" if', '"D" if'), KERNELS, PLAIN
+        edited(kernel_text._load, 'f"{name}_row" if', '"D" if'), KERNELS, PLAIN
     ),
     "rows of a matrix lie as far apart as its columns": fault(
         generated("rows[:, None] * row_stride", "rows[:, None] * column_stride"), KERNELS, PLAIN
     ),
     "the heads of stored values overlap": fault(
-        edited(emit_triton._size, "_EXTENTS[axis] for", '"D" for'), KERNELS, PLAIN
+        edited(kernel_text._size, "_EXTENTS[axis] for", '"D" for'), KERNELS, PLAIN
     ),
     "the halves of a logsumexp overlap": fault(
-        edited(emit_triton._size, 'sizes.insert(0, "2")', "pass"), KERNELS, PLAIN
+        edited(kernel_text._size, 'sizes.insert(0, "2")', "pass"), KERNELS, PLAIN
     ),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from codegen import algebra, contract, schedule, triton_attention
+from codegen import algebra, contraction_order, schedule, triton_program
 from tests.codegen.faults import (
     COLUMN,
     COSINE,
@@ -101,7 +101,9 @@ SCHEDULES = {
     ),
     "scores are written one way in the statistic and another way in the weights": fault(
         edited(
-            contract.order_contractions, "[(ONE, builder.linear(x, axes)), *statistics]", "x + statistics"
+            contraction_order.order_contractions,
+            "[(ONE, builder.linear(x, axes)), *statistics]",
+            "x + statistics",
         ),
         PLAN,
         WEIGHTED_SCORES,
@@ -109,7 +111,9 @@ SCHEDULES = {
     "a sum joins a softmax of what the statistic is not of": fault(
         both(
             edited(
-                contract.order_contractions, "[(ONE, builder.linear(x, axes)), *statistics]", "x + statistics"
+                contraction_order.order_contractions,
+                "[(ONE, builder.linear(x, axes)), *statistics]",
+                "x + statistics",
             ),
             edited(
                 algebra.softmax_parts,
@@ -148,18 +152,18 @@ SCHEDULES = {
         edited(schedule._kernel, "Kernel(tuple(computes)", "Kernel(tuple(computes[:-1])"), CHECKER, PLAIN
     ),
     "a residual is left out": fault(
-        edited(triton_attention._read_from, "lambda node: node.serial)", "lambda node: node.serial)[1:]"),
+        edited(triton_program._read_from, "lambda node: node.serial)", "lambda node: node.serial)[1:]"),
         CHECKER,
         PLAIN,
         COLUMN,
     ),
     "the forward does not know what the backward reads": fault(
-        edited(triton_attention.triton_program, ", keep=residuals", ""), CHECKER, PLAIN
+        edited(triton_program.triton_program, ", keep=residuals", ""), CHECKER, PLAIN
     ),
     "the backward computes again what the forward has": fault(
-        edited(triton_attention.triton_program, "if reduces_seq(node)]", "if False]"), PLAN, PLAIN
+        edited(triton_program.triton_program, "if reduces_seq(node)]", "if False]"), PLAN, PLAIN
     ),
     "the gradient of Q shares a kernel with those of K and V": fault(
-        edited(triton_attention.triton_program, "split_roles=True", "split_roles=False"), PLAN, PLAIN
+        edited(triton_program.triton_program, "split_roles=True", "split_roles=False"), PLAN, PLAIN
     ),
 }

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from codegen import plan_kernels, spec, triton_attention
+from codegen import check_schedule, plan_kernels, triton_program
 from codegen.algebra import Builder
-from codegen.dense import evaluate_dense
 from codegen.derive import GRADIENT
 from codegen.expr import Pointwise, topological
 from codegen.generated import load_source
 from codegen.lower import RULES, lower
 from codegen.schedule import ScheduleError
 from graphir import AttentionGraph, reference
+from tests.codegen.dense import evaluate_dense
 from tests.codegen.kernels import largest_errors
 
 JURORS = CHECKER, ALGEBRA, PLAN, KERNELS, DROPOUT, SHORT = (
@@ -47,9 +47,9 @@ def objection(text: str, known: Known | None = None, last: str = SHORT) -> tuple
     """
     graph = AttentionGraph.from_expression(text)
     try:
-        program = triton_attention.triton_program(graph)
+        program = triton_program.triton_program(graph)
     except ScheduleError as error:
-        if traceback.extract_tb(error.__traceback__)[-1].filename != spec.__file__:
+        if traceback.extract_tb(error.__traceback__)[-1].filename != check_schedule.__file__:
             raise
         return CHECKER, str(error)
     for name, error in _algebra_errors(graph, program):

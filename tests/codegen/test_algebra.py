@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from codegen.algebra import Builder
-from codegen.contract import order_contractions
-from codegen.dense import evaluate_dense
+from codegen.contraction_order import order_contractions
 from codegen.derive import derive
 from codegen.expr import Contraction, Pointwise, is_matrix_product, show, summed_axes, topological
 from codegen.lower import lower
 from codegen.torch_steps import softmax_step
 from evolution import SearchSpace, random_graph
 from graphir import EXTENDED_OPERATIONS, AttentionGraph, reference
+from tests.codegen.dense import evaluate_dense
 
 
 def lowered(text, builder=None):

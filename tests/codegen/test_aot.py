@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from codegen import TARGETS, BackendError, build_ahead, kernel_program
-from codegen.launch import HEAD_BLOCKS, MACHINES, candidates
+from codegen.tile_sizes import HEAD_BLOCKS, MACHINES, candidates
 from evolution import SearchSpace, random_graph
 from graphir import presets
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from codegen.algebra import Builder
-from codegen.contract import order_contractions
-from codegen.dense import evaluate_dense
+from codegen.contraction_order import order_contractions
 from codegen.derive import GRADIENT, SLOPES, derive
 from codegen.expr import Contraction, topological
 from codegen.lower import KERNEL_RULES, lower
 from codegen.pointwise import FUNCTIONS
 from evolution import SearchSpace, random_graph
 from graphir import EXTENDED_OPERATIONS, AttentionGraph, presets, reference
+from tests.codegen.dense import evaluate_dense
 
 NO_EXP = tuple(name for name in EXTENDED_OPERATIONS if name != "exp")
 """exp of exp overflows on ordinary inputs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from random import Random
 
-from codegen.triton_attention import triton_program
+from codegen.triton_program import triton_program
 from evolution import SearchSpace, random_graph
 from graphir import EXTENDED_OPERATIONS, AttentionGraph, presets
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from codegen import backbone_source, compile_attention
-from codegen.triton_attention import triton_program
+from codegen.triton_program import triton_program
 from evolution import SearchSpace, random_backbone, random_graph
 from graphir import EXTENDED_OPERATIONS, PAPER_OPERATIONS, AttentionGraph, Backbone, GraphError, presets
 from graphir.validation import MAX_NODES
@@ -91,7 +91,7 @@ def test_the_same_graph_gives_the_same_text_in_another_process():
 import hashlib
 from random import Random
 from codegen import backbone_source, compile_attention
-from codegen.triton_attention import triton_program
+from codegen.triton_program import triton_program
 from evolution import SearchSpace, random_graph
 from graphir import EXTENDED_OPERATIONS, presets
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from codegen import compile_attention
+from codegen.check_schedule import check_schedule, check_schedules
 from codegen.expr import AXIS_SEQ
 from codegen.pointwise import FUNCTIONS
 from codegen.schedule import ScheduleError
-from codegen.spec import check_schedule, check_schedules
-from codegen.triton_attention import triton_program
 from codegen.triton_functions import TRITON_FUNCTIONS
+from codegen.triton_program import triton_program
 from evolution import SearchSpace, random_graph
 from graphir import AttentionGraph, presets
 from tests.codegen.kernels import largest_errors

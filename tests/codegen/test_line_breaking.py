@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from codegen.lines import WIDTH, break_lines
+from codegen.line_breaking import WIDTH, break_lines
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from codegen.algebra import Builder
-from codegen.contract import order_contractions
+from codegen.check_schedule import check_schedules
+from codegen.contraction_order import order_contractions
 from codegen.derive import GRADIENT, derive
-from codegen.emit_triton import (
+from codegen.expr import SCORES, Expr
+from codegen.kernel_text import (
     Direction,
     KernelText,
     Stored,
@@ -20,13 +22,11 @@ from codegen.emit_triton import (
     store_name,
     write_direction,
 )
-from codegen.expr import SCORES, Expr
-from codegen.launch import tile_table
-from codegen.lines import break_lines
+from codegen.line_breaking import break_lines
 from codegen.lower import KERNEL_RULES, lower
 from codegen.rendering import render
 from codegen.schedule import Schedule, leaf_reads, make_schedule, own_binding, reduces_seq
-from codegen.spec import check_schedules
+from codegen.tile_sizes import tile_table
 from graphir import AttentionGraph
 
 _OPERATOR = f"attention_{'x' * 16}"

@@ -22,7 +22,7 @@ from codegen.index_notation import formulas
 from codegen.kernel_body import KernelBody, write_body
 from codegen.schedule import Kernel, Schedule, is_whole_sum, reduces_seq, seq_rank
 from codegen.statements import Block, Line, Load, Store
-from codegen.tiles import POSITIONS, REAL
+from codegen.tile_source import POSITIONS, REAL
 
 _EXTENTS = {AXIS_SEQ: "tokens", AXIS_HEAD: "D"}
 """Source of the length of an axis, in kernels."""

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from codegen import BackendError, compile_attention, tune_attention
-from codegen.launch import candidates
-from codegen.triton_attention import triton_program
+from codegen.tile_sizes import candidates
+from codegen.triton_program import triton_program
 from graphir import AttentionGraph
 
 
@@ -44,8 +44,8 @@ def test_the_fastest_candidate_of_each_kernel_is_taken(cache, attention, monkeyp
         run()
         return sum(tuned.get((name, 16, 4)) != tiles for name, tiles in favourites.items())
 
-    monkeypatch.setattr("codegen.tuning._median_seconds", pretended)
-    monkeypatch.setattr("codegen.tuning.MAX_CANDIDATES", 99)
+    monkeypatch.setattr("codegen.autotune._median_seconds", pretended)
+    monkeypatch.setattr("codegen.autotune.MAX_CANDIDATES", 99)
     q, k, _ = draw()
     before = attention(q, k, None)
     assert tune_attention(attention, q, k, None) == favourites
@@ -57,7 +57,7 @@ def test_results_are_read_from_disk_the_second_time(cache, attention, monkeypatc
     q, k, _ = draw()
     first = tune_attention(attention, q, k, None, rounds=1)
     attention.function.__globals__["TUNED"].clear()
-    monkeypatch.setattr("codegen.tuning._median_seconds", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("codegen.autotune._median_seconds", lambda *_: pytest.fail("measured again"))
     assert tune_attention(attention, q, k, None) == first
     assert len(list(cache.rglob("*.json"))) == 1
     assert not list(cache.rglob("*.tmp"))

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.attention import BackendError, CompiledAttention
 from codegen.cache import cache_folder, read_cached, write_cached
-from codegen.emit_triton import KernelText
-from codegen.launch import Tiles, block_of, candidates
-from codegen.triton_attention import TritonProgram
+from codegen.kernel_text import KernelText
+from codegen.tile_sizes import Tiles, block_of, candidates
+from codegen.triton_program import TritonProgram
 
 if TYPE_CHECKING:
     import torch

@@ -1,7 +1,7 @@
 """Tile sizes: a small model of registers and shared memory chooses among a short list of candidates.
 
 The model's constants were fitted to binaries (docs/compiler.md, "Tiles"): it only has to tell what fits from what
-spills. Which of the fitting candidates is fastest on a device is for `codegen.tuning` to measure.
+spills. Which of the fitting candidates is fastest on a device is for `codegen.autotune` to measure.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from codegen.devices import SHARED_MEMORY
-from codegen.emit_triton import KernelText
+from codegen.kernel_text import KernelText
 
 Tiles = tuple[int, int, int, int]
 """Own block, tile of a loop, warps, pipeline stages."""
