@@ -57,12 +57,7 @@ def backbone_source(
     Raises:
         ValueError: for sizes below 1 or a probability outside [0, 1).
     """
-    for what, size in (("vocab_size", vocab_size), ("max_positions", max_positions)):
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"{what} must be a whole number of at least 1, not {size!r}")
-    if not 0.0 <= dropout < 1.0:
-        raise ValueError(f"dropout must be at least 0 and below 1, not {dropout!r}")
-
+    check_model_sizes(vocab_size, max_positions, dropout)
     layers = model_layers(backbone)
     kernels = kernels if layers.programs else "none"
     modules = [_kernel_module(graph) for graph in layers.graphs] if kernels in ("preferred", "only") else []
@@ -82,6 +77,19 @@ def backbone_source(
         imports=list(dict.fromkeys(imports)),
         needs="torch alone" + ("" if kernels == "none" else ", and Triton for its kernels"),
     )
+
+
+def check_model_sizes(vocab_size: int, max_positions: int, dropout: float) -> None:
+    """Refuse what no model has.
+
+    Raises:
+        ValueError: for sizes below 1 or a probability outside [0, 1).
+    """
+    for what, size in (("vocab_size", vocab_size), ("max_positions", max_positions)):
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"{what} must be a whole number of at least 1, not {size!r}")
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"dropout must be at least 0 and below 1, not {dropout!r}")
 
 
 def kernel_files(backbone: Backbone) -> dict[str, str]:
