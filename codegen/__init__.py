@@ -5,6 +5,7 @@ from codegen.attention import Backend, BackendError, CompiledAttention, compile_
 from codegen.backbone import backbone_source, compile_backbone, kernel_files
 from codegen.devices import DEVICES, Device
 from codegen.kernel_plan import KernelPlan, PlannedKernel, plan_kernels
+from codegen.model_files import model_files
 from codegen.plan import Plan, PlannedStep
 from codegen.triton_attention import TritonProgram
 from codegen.tuning import tune_attention
@@ -28,6 +29,7 @@ __all__ = [
     "compile_backbone",
     "kernel_files",
     "kernel_program",
+    "model_files",
     "plan_kernels",
     "tune_attention",
 ]

@@ -1,7 +1,10 @@
 """Exports for transformers: they load with the Auto classes, offline, where nothing of ours is in reach."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,8 @@ from runtime.export import export_backbone
 from runtime.model_folder import TrainedModel, load_model
 from runtime.transformers_folder import save_for_transformers
 from tests.runtime.fresh_process import run_without_rooms
+
+ROOT = Path(__file__).parents[2]
 
 # What a user does with the winner of a search. Prints what came of it.
 USE = """
@@ -32,6 +37,13 @@ def load(folder):
 def logits(model):
     with torch.no_grad():
         return model.eval()(input_ids=ids, attention_mask=mask).logits.numpy()
+
+os.chdir(folder)  # where the code of the card is to be run
+for code in (folder / "README.md").read_text().split("```python\\n")[1:]:
+    names = {}
+    exec(code.split("```")[0], names)
+    found.setdefault("card", []).append(sorted(names))
+os.chdir(work)
 
 model = load(folder)
 np.save(work / "logits.npy", logits(model))
@@ -132,6 +144,52 @@ def test_fill_mask_answers_with_the_hole_filled(used):
     _, _, found, _ = used
     assert len(found["answers"]) == 5
     assert all("[MASK]" not in answer for answer in found["answers"])
+
+
+def test_the_code_in_the_card_of_a_trained_model_runs(used):
+    _, _, found, _ = used
+    logits, filled = found["card"]
+    assert "logits" in logits
+    assert "answer" in filled
+
+
+def test_the_code_in_the_card_of_an_untrained_model_runs(transformers, tmp_path, monkeypatch):
+    backbone = Backbone(presets.get("bert").layers[:1], 16, 2, 32, name="one layer")
+    folder = export_backbone(backbone, tmp_path / "model", vocab_size=30)
+    card = (folder / "README.md").read_text()
+    assert "untrained" in card
+    (code,) = (part.split("```")[0] for part in card.split("```python\n")[1:])
+    monkeypatch.chdir(folder)
+    names = {}
+    exec(code, names)
+    assert names["logits"].shape == (1, 8, 30)
+
+
+def test_without_triton_the_model_loads_and_runs_in_its_pytorch_form(transformers, tmp_path, monkeypatch):
+    from transformers.dynamic_module_utils import check_imports
+
+    monkeypatch.setitem(sys.modules, "triton", None)  # importing it fails
+    backbone = Backbone(presets.get("bert").layers[:1], 16, 2, 32, name="no triton")
+    folder = export_backbone(backbone, tmp_path / "model", vocab_size=30)
+    for path in folder.glob("*.py"):
+        check_imports(path)  # what is done with every file of a model from the hub
+    model = transformers.AutoModel.from_pretrained(folder, trust_remote_code=True)
+    assert model(torch.ones(1, 3, dtype=torch.int64)).last_hidden_state.shape == (1, 3, 16)
+
+
+def test_writing_needs_no_transformers(tmp_path):
+    code = """
+import sys
+sys.modules["transformers"] = None  # importing it fails
+from graphir import Backbone, ConvLayer
+from runtime.export import export
+print(export(Backbone((ConvLayer(3),), 8, 2, 8), sys.argv[1], vocab_size=20))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "model")], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "model" / "config.json").is_file()
 
 
 def test_the_tokenizer_gives_what_the_model_takes(used):
