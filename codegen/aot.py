@@ -18,7 +18,7 @@ from codegen.emit_triton import KernelText
 from codegen.instructions import Instruction, hottest_loop, read_amdgcn, read_sass
 from codegen.launch import Tiles, block_of, tiles_of
 from codegen.triton_attention import TritonProgram
-from graphir import AttentionGraph
+from graphir import AttentionGraph, InputError
 
 TARGETS = tuple(SHARED_MEMORY)
 """What kernels can be built for: ``sm_80``, ``sm_90``, ``sm_100`` and ``gfx942``."""
@@ -75,7 +75,7 @@ def build_ahead(
 
     Raises:
         BackendError: where Triton is not installed or runs as an interpreter.
-        ValueError: for an unknown target or type.
+        InputError: for an unknown target or type.
     """
     program = kernel_program(graph)
     module = _loaded(program, target, dtype)
@@ -87,9 +87,9 @@ def build_ahead(
 
 def _loaded(program: TritonProgram, target: str, dtype: str) -> Any:
     if target not in TARGETS:
-        raise ValueError(f"target must be one of {', '.join(TARGETS)}, not {target[:40]!r}")
+        raise InputError(f"target must be one of {', '.join(TARGETS)}, not {target[:40]!r}")
     if dtype not in ELEMENT_TYPES:
-        raise ValueError(f"dtype must be one of {', '.join(ELEMENT_TYPES)}, not {dtype[:40]!r}")
+        raise InputError(f"dtype must be one of {', '.join(ELEMENT_TYPES)}, not {dtype[:40]!r}")
     if os.environ.get("TRITON_INTERPRET") == "1":
         raise BackendError(
             "TRITON_INTERPRET=1 is set: nothing can be built while Triton runs as an interpreter"

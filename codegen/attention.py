@@ -18,7 +18,7 @@ from codegen.plan import Plan, plan_steps
 from codegen.rendering import render
 from codegen.torch_steps import select_steps
 from codegen.triton_attention import TritonProgram, triton_program
-from graphir import AttentionGraph, OpnasError
+from graphir import AttentionGraph, InputError, OpnasError
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +109,7 @@ def compile_attention(graph: AttentionGraph, backend: Backend = "auto") -> Compi
 
     Raises:
         BackendError: for ``"triton"`` where Triton is not installed.
-        ValueError: for an unknown backend.
+        InputError: for an unknown backend.
 
     Example:
         >>> from graphir import presets
@@ -127,10 +127,10 @@ def choose_backend(backend: Backend) -> Literal["torch", "triton"]:
 
     Raises:
         BackendError: for ``"triton"`` where Triton is not installed.
-        ValueError: for an unknown backend.
+        InputError: for an unknown backend.
     """
     if backend not in get_args(Backend):
-        raise ValueError(f"backend must be 'auto', 'torch' or 'triton', not {str(backend)[:40]!r}")
+        raise InputError(f"backend must be 'auto', 'torch' or 'triton', not {str(backend)[:40]!r}")
     if backend == "auto":
         return "triton" if _has_gpu() and _has_triton() else "torch"
     if backend == "triton" and not _has_triton():

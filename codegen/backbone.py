@@ -11,7 +11,8 @@ from codegen.attention import Backend, choose_backend, kernel_program
 from codegen.generated import load_source, module_name
 from codegen.model_layers import model_layers
 from codegen.rendering import render
-from graphir import AttentionGraph, AttentionLayer, Backbone
+from graphir import AttentionGraph, AttentionLayer, Backbone, InputError
+from graphir.checks import check_whole
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +56,7 @@ def backbone_source(
             GPU, and the PyTorch form elsewhere. The others are for `compile_backbone`.
 
     Raises:
-        ValueError: for sizes below 1 or a probability outside [0, 1).
+        InputError: for sizes below 1 or a probability outside [0, 1).
     """
     check_model_sizes(vocab_size, max_positions, dropout)
     layers = model_layers(backbone)
@@ -83,13 +84,12 @@ def check_model_sizes(vocab_size: int, max_positions: int, dropout: float) -> No
     """Refuse what no model has.
 
     Raises:
-        ValueError: for sizes below 1 or a probability outside [0, 1).
+        InputError: for sizes below 1 or a probability outside [0, 1).
     """
     for what, size in (("vocab_size", vocab_size), ("max_positions", max_positions)):
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"{what} must be a whole number of at least 1, not {size!r}")
+        check_whole(size, what)
     if not 0.0 <= dropout < 1.0:
-        raise ValueError(f"dropout must be at least 0 and below 1, not {dropout!r}")
+        raise InputError(f"dropout must be at least 0 and below 1, not {dropout!r}")
 
 
 def kernel_files(backbone: Backbone) -> dict[str, str]:
@@ -125,7 +125,7 @@ def compile_backbone(
 
     Raises:
         BackendError: for ``"triton"`` where Triton is not installed.
-        ValueError: for sizes out of bounds or an unknown backend.
+        InputError: for sizes out of bounds or an unknown backend.
     """
     kernels: Kernels = "none"
     if choose_backend(backend) == "triton":

@@ -6,11 +6,12 @@ soon as one factor is zero there and the others are finite, so most graphs need 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from codegen.expr import AXIS_SEQ, MATRIX, SCORES, Coefficient, Expr, Use
+from codegen.expr import AXIS_SEQ, MATRIX, ONE, SCORES, Coefficient, Expr, Input, Use
 from codegen.lines import assignment
 from codegen.pointwise import FUNCTIONS
 from codegen.torch_steps import (
@@ -24,9 +25,13 @@ from codegen.torch_steps import (
     Product,
     Softmax,
     Step,
+    Unit,
     reads,
 )
 from graphir import AttentionGraph
+
+_OWN_FUNCTIONS = {"softsign": "_softsign({x})"}
+"""Pointwise functions that generated code has a quicker form of than PyTorch."""
 
 _INLINE_CHARS = 48
 _OPERAND_CHARS = 60
@@ -65,11 +70,18 @@ class TorchProgram:
     result: str
     masks: tuple[Mask, ...]
     needed: frozenset[str]
+    stores_scores: bool
 
     @property
     def uses_functional(self) -> bool:
         """Whether the body calls `torch.nn.functional`."""
-        return "attend" in self.needed or any("F." in line for line in (*self.lines, self.result))
+        helpers = self.needed & {"attend", "parts", "softsign"}
+        return bool(helpers) or any("F." in line for line in (*self.lines, self.result))
+
+    @property
+    def operands(self) -> str:
+        """The inputs as a tuple in source, None for those that are unused."""
+        return f"({', '.join('None' if name in self.unused else name for name in 'qkv')})"
 
 
 class _Text(NamedTuple):
@@ -97,6 +109,7 @@ def write_program(
         result=result,
         masks=tuple(_MASKS[mask] for mask in _MASKS if mask in writer.masks),
         needed=frozenset(writer.needed),
+        stores_scores=any(step.node.axes == SCORES for step in steps),
     )
 
 
@@ -126,15 +139,35 @@ class _Writer:
         given = {step.name.lower() for step in self.steps if isinstance(step, Given)}
         self.vanished = [name for name in self.inputs if name not in {*given, self.any_input}]
         self.readers = Counter(use.node for step in self.steps for use in reads(step))
+        # Inputs that are only added up are zeroed at padded positions once they are: one mask instead of several.
+        self.filled_later = {
+            use.node
+            for step in self.steps
+            if isinstance(step, Combine) and len(step.terms) > 1
+            if all(isinstance(use.node, Input) and self.readers[use.node] == 1 for _, use in step.terms)
+            for _, use in step.terms
+        }
         self.names: Counter[str] = Counter(["q", "k", "v", "scale", "rows", "columns", "tokens"])
+        if any(isinstance(step, Attend) or step.node.axes == SCORES for step in self.steps):
+            self.needed |= {"parts", "plain"}
         if any(c.scales for step in self.steps for c in _coefficients(step)):
-            self.lines.append(f"scale = {self.any_input}.shape[-1] ** -0.5")
+            self.lines.append(f"scale = max({self.any_input}.shape[-1], 1) ** -0.5")
         for step in self.steps:
             self.write(step)
 
     def finish(self, root: Use) -> str:
         """The result; rows at padded positions are zero and pass no gradient on."""
         text = self.read(root, (0, 1))
+        if isinstance(root.node, Input) and not self.vanished:
+            return f"{text.source}.clone()"  # no part of an input is handed out
+        if 0 in self.zero_labels(root) and all(map(_is_row_wise, self.steps)) and not self.vanished:
+            # Zero already, and no row's gradient reaches another row.
+            if not text.source.isidentifier():
+                return text.source
+            name, _, source = self.lines[-1].partition(" = ")
+            if name == text.source:
+                del self.lines[-1]
+                return source
         for name in self.vanished:
             text = _Text(f"{text.source} + 0.0 * {name}", atom=False)
         return self.filled(text, "rows", "0.0").source
@@ -158,8 +191,10 @@ class _Writer:
     def expression(self, step: Step) -> tuple[_Text, frozenset[int]]:
         """The source of a step and the ``S`` axes at whose padded positions its value is zero."""
         match step:
-            case Given(name=name):
+            case Given(node=node, name=name):
                 variable = name.lower()
+                if node in self.filled_later:
+                    return _Text(variable), frozenset()
                 self.lines.append(f"{variable} = {self.filled(_Text(variable), 'rows', '0.0').source}")
                 return _Text(variable), frozenset({0})
             case Apply(function="dropout", operand=operand):
@@ -168,16 +203,24 @@ class _Writer:
                 return _Text(name), self.zeros[operand.node]
             case Apply(node=node, function=function, operand=operand):
                 rule = FUNCTIONS[function]
+                form = _OWN_FUNCTIONS.get(function, rule.torch)
+                if function in _OWN_FUNCTIONS:
+                    self.needed |= {function, "plain"}
                 keeps = self.zero_labels(operand) if rule.keeps_zero else frozenset()
                 text = self.read(operand, tuple(range(len(node.axes))))
                 if rule.explodes:
                     # An overflow at padded positions would meet a zero later, and inf * 0 is NaN.
                     for label in sorted(_seq_labels(node.axes) - self.zero_labels(operand)):
                         text = self.filled(text, _SEQ_MASKS[len(node.axes), label], "0.0")
-                return _Text(rule.torch.format(x=text.source if "({x}" in rule.torch else text)), keeps
+                return _Text(form.format(x=text.source if "({x}" in form else text)), keeps
             case Combine(node=node, terms=terms):
+                if not terms:
+                    return self.zero(node), _seq_labels(node.axes)
+                text = self.combination(terms, len(node.axes))
+                if terms[0][1].node in self.filled_later:
+                    return self.filled(text, "rows", "0.0"), frozenset({0})
                 zeros = _seq_labels(node.axes).intersection(*(self.zero_labels(use) for _, use in terms))
-                return self.combination(terms, len(node.axes)) if terms else self.zero(node), zeros
+                return text, zeros
             case Softmax():
                 return self.softmax(step)
             case Matmul(node=node, left=left, right=right, summed=summed):
@@ -186,16 +229,16 @@ class _Writer:
                 return _Text(f"{one} @ {two}", atom=False), zeros & _seq_labels(node.axes)
             case Product(node=node, factors=factors, summed=summed):
                 return self.product(node, factors, summed)
-            case Distances(left=left, right=right, summed=summed):
-                self.needed.add("distances")
-                texts = [
-                    self.filled(text, "columns", "0.0")
-                    if summed == AXIS_SEQ and 2 not in self.zero_labels(use)
-                    else text
-                    for use, text in ((left, self.read(left, (0, 2))), (right, self.read(right, (1, 2))))
-                ]
-                one, two = self.shortened(texts)
-                return _Text(f"_distances({one.source}, {two.source})"), frozenset()
+            case Unit(node=node, operand=operand, along=along):
+                self.needed |= {"unit", "plain"}
+                text = self.read(operand, (0, 1))
+                zeros = self.zero_labels(operand)
+                if node.axes[along] == AXIS_SEQ and along not in zeros:
+                    text = self.filled(text, _SEQ_MASKS[2, along], "0.0")
+                    zeros |= {along}
+                return _Text(f"_unit({text.source}, dim={along - 2})"), zeros
+            case Distances():
+                return self.distances(step), frozenset()
             case Count():
                 self.needed.add("count")
                 return _Text(f"_count({self.any_input}, key_mask)"), frozenset()
@@ -206,19 +249,10 @@ class _Writer:
     # -- kinds of expressions
 
     def combination(self, terms: tuple[tuple[Coefficient, Use], ...], rank: int) -> _Text:
-        source = ""
         operands = self.shortened([self.read(use, tuple(range(rank))) for _, use in terms])
-        for (coefficient, _), operand in zip(terms, map(str, operands), strict=True):
-            sign = "-" if coefficient.number < 0 else "+"
-            scalar = _scalar(Coefficient(abs(coefficient.number), coefficient.scales))
-            term = f"{scalar} * {operand}" if scalar else operand
-            if source:
-                source += f" {sign} {term}"
-            elif sign == "-":
-                source = f"-({scalar}) * {operand}" if "**" in scalar else f"-{term}"
-            else:
-                source = term
-        return _Text(source, atom=False)
+        common = _common(*(coefficient for coefficient, _ in terms))
+        total = _total([(c.over(common), operand) for (c, _), operand in zip(terms, operands, strict=True)])
+        return _times(common, total)
 
     def zero(self, node: Expr) -> _Text:
         """A sum without terms, such as Q - Q. It stays attached to an input, so that its gradient is zero, not None."""
@@ -262,6 +296,23 @@ class _Writer:
             # Row factors are kept in float32; a matrix has the type of the inputs.
             return _Text(f"({source}).to({self.any_input}.dtype)"), zeros & _seq_labels(node.axes)
         return _Text(source, atom=False), zeros & _seq_labels(node.axes)
+
+    def distances(self, step: Distances) -> _Text:
+        self.needed |= {"distances", "plain"}
+        texts = [
+            self.filled(text, "columns", "0.0")
+            if step.summed == AXIS_SEQ and 2 not in self.zero_labels(use)
+            else text
+            for use, text in (
+                (step.left, self.read(step.left, (0, 2))),
+                (step.right, self.read(step.right, (1, 2))),
+            )
+        ]
+        if step.left.relabelled((1, 1, 2)) == step.right.relabelled((1, 1, 2)):
+            # Of one variable with itself, so that a value's distance from itself is seen to be zero.
+            texts = [self.named(texts[0], "points")] * 2
+        one, two = self.shortened(texts)
+        return _Text(f"_distances({one.source}, {two.source})")
 
     def attend(self, step: Attend) -> _Text:
         query, key, value = (
@@ -350,6 +401,66 @@ def _scalar(coefficient: Coefficient) -> str:
     return " * ".join(filter(None, (number, power)))
 
 
+def _common(*coefficients: Coefficient) -> Coefficient:
+    """The scalar that all terms of a sum have in common; negative where every term is."""
+    number = math.gcd(*(coefficient.number for coefficient in coefficients))
+    scales = {coefficient.scales for coefficient in coefficients}
+    sign = -1 if all(coefficient.number < 0 for coefficient in coefficients) else 1
+    return Coefficient(sign * number, scales.pop() if len(scales) == 1 else 0)
+
+
+def _times(coefficient: Coefficient, text: _Text) -> _Text:
+    """Source of a value times a scalar."""
+    scalar = _scalar(_size(coefficient))
+    if coefficient.number > 0:
+        return _Text(f"{scalar} * {text}", atom=False) if scalar else text
+    if not scalar:
+        return _Text(f"-{text}", atom=False)
+    return _Text(f"-({scalar}) * {text}" if "**" in scalar else f"-{scalar} * {text}", atom=False)
+
+
+def _total(terms: list[tuple[Coefficient, _Text]]) -> _Text:
+    """Source of a sum of operands times scalars; operands with equal scalars are multiplied once, by their sum."""
+    groups: dict[Coefficient, list[tuple[int, _Text]]] = {}
+    for coefficient, operand in terms:
+        groups.setdefault(_size(coefficient), []).append((1 if coefficient.number > 0 else -1, operand))
+    # What has no scalar first, and in a group what is added.
+    parts = []
+    for size in sorted(groups, key=lambda size: size != ONE):
+        members = sorted(groups[size], key=lambda member: -member[0])
+        sign = members[0][0]
+        text = members[0][1]
+        for other, operand in members[1:]:
+            text = _Text(f"{text.source} {'+' if other == sign else '-'} {operand}", atom=False)
+        parts.append((Coefficient(sign * size.number, size.scales), text))
+    parts.sort(key=lambda part: (part[0].number < 0, part[0] != ONE))
+    (first, text), *others = parts
+    total = _times(first, text)
+    if len(others) == 1 and (scalar := _scalar(_size(others[0][0]))):
+        call = "add" if others[0][0].number > 0 else "sub"
+        return _Text(f"torch.{call}({total.source}, {others[0][1].source}, alpha={scalar})")
+    for coefficient, text in others:
+        term = _times(_size(coefficient), text)
+        operator = "+" if coefficient.number > 0 else "-"
+        total = _Text(f"{total.source} {operator} {term.source if term is not text else text}", atom=False)
+    return total
+
+
+def _size(coefficient: Coefficient) -> Coefficient:
+    """The scalar without its sign."""
+    return Coefficient(abs(coefficient.number), coefficient.scales)
+
+
+def _is_row_wise(step: Step) -> bool:
+    """Whether a step computes each token from that token alone."""
+    match step:
+        case Given() | Apply() | Combine():
+            return step.node.axes[:1] == (AXIS_SEQ,) and step.node.axes != SCORES
+        case Softmax(node=node, axis=axis) | Unit(node=node, along=axis):
+            return node.axes == MATRIX and axis == 1
+    return False
+
+
 def _seq_labels(axes: tuple[str, ...]) -> frozenset[int]:
     return frozenset(n for n, axis in enumerate(axes) if axis == AXIS_SEQ)
 
@@ -367,6 +478,8 @@ def _variable(step: Step) -> str:
             return "weights"
         case Distances():
             return "distances"
+        case Unit():
+            return "unit"
         case Count():
             return "count"
         case Apply(function=function):

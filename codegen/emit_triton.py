@@ -18,9 +18,10 @@ from codegen.expr import (
     is_matrix_product,
     topological,
 )
+from codegen.index_notation import formulas
 from codegen.kernel_body import KernelBody, write_body
 from codegen.schedule import Kernel, Schedule, is_whole_sum, reduces_seq, seq_rank
-from codegen.tile_writer import Block, Line, Load, Store
+from codegen.statements import Block, Line, Load, Store
 from codegen.tiles import POSITIONS, REAL
 
 _EXTENTS = {AXIS_SEQ: "tokens", AXIS_HEAD: "D"}
@@ -53,6 +54,7 @@ class KernelText:
         name: of its function, without ``_kernel``.
         kernel, body: what was written down.
         summary: one line for its docstring.
+        formulas: what it computes, in index notation, as lines of its docstring.
         inputs: strided inputs that it reads.
         loads: stored values that it reads.
         stores: values that it writes.
@@ -64,6 +66,7 @@ class KernelText:
     kernel: Kernel
     body: KernelBody
     summary: str
+    formulas: tuple[str, ...]
     inputs: tuple[str, ...]
     loads: tuple[str, ...]
     stores: tuple[Stored, ...]
@@ -150,7 +153,8 @@ def write_direction(
     kernels = []
     for number, kernel in enumerate(schedule.kernels, 1):
         body = write_body(kernel, names, frozenset(memory), narrow)
-        kernels.append(_kernel_text(f"{prefix}_{number}", kernel, body, names, narrow))
+        known = {node: names[node] for node in memory}
+        kernels.append(_kernel_text(f"{prefix}_{number}", kernel, body, names, narrow, known))
         memory |= kernel.stores
     used = {name for kernel in kernels for name in kernel.inputs}
     return Direction(
@@ -165,10 +169,15 @@ def store_name(node: Expr, names: Mapping[Expr, str]) -> str:
 
 
 def _kernel_text(
-    name: str, kernel: Kernel, body: KernelBody, names: Mapping[Expr, str], narrow: frozenset[Expr]
+    name: str,
+    kernel: Kernel,
+    body: KernelBody,
+    names: Mapping[Expr, str],
+    narrow: frozenset[Expr],
+    known: Mapping[Expr, str],
 ) -> KernelText:
     inputs = tuple(names[node] for node in body.loads if isinstance(node, Input))
-    bases = [f"{i}_ptr += batch * {i}_batch + head_index * {i}_head" for i in inputs]
+    bases = [f"{i}_ptr += batch * {i}_batch + head * {i}_head" for i in inputs]
     loads = [node for node in body.loads if not isinstance(node, Input)]
     bases += [f"{names[node]}_ptr += batch_head * {_size(node)}" for node in loads]
     stored = [node for node in kernel.computes if node in kernel.stores]
@@ -179,7 +188,8 @@ def _kernel_text(
         name,
         kernel,
         body,
-        _summary(kernel, names),
+        _summary(kernel),
+        tuple(formulas(_computed(kernel, names), known)),
         inputs,
         tuple(names[node] for node in loads),
         tuple(_stored(node, store_name(node, names), node in narrow) for node in stored),
@@ -188,14 +198,20 @@ def _kernel_text(
     )
 
 
-def _summary(kernel: Kernel, names: Mapping[Expr, str]) -> str:
-    written = ", ".join(store_name(node, names) for node in kernel.computes if node in kernel.stores)
-    how = "block by block" if kernel.level == 0 else f"level {kernel.level}"
+def _summary(kernel: Kernel) -> str:
+    how = "Block by block" if kernel.level == 0 else f"Level {kernel.level}"
     if kernel.paired:
         how += ", a pair of blocks a program"
     if any(map(is_whole_sum, kernel.computes)):
         how += ", with partial sums"
-    return f"Computes {written}: {how}."
+    return f"{how}."
+
+
+def _computed(kernel: Kernel, names: Mapping[Expr, str]) -> dict[Expr, str]:
+    """The values that the kernel computes, and their variables."""
+    return {
+        node: store_name(node, names) if node in kernel.stores else names[node] for node in kernel.computes
+    }
 
 
 def _lines(lines: Sequence[Line], names: Mapping[Expr, str]) -> Iterator[str]:

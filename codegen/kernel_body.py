@@ -26,7 +26,8 @@ from codegen.schedule import (
     seq_rank,
     softmax_statistic,
 )
-from codegen.tile_writer import Block, Line, Load, Scope, Store, Tile, TileWriter
+from codegen.statements import Block, Line, Load, Store, names_in, without_unread_loads
+from codegen.tile_writer import Scope, Tile, TileWriter
 from codegen.tiles import HIGHEST, LOWEST, Part, aligned, shape, spread
 
 
@@ -36,6 +37,7 @@ class KernelBody:
 
     Attributes:
         lines: statements, loads, stores, loops and branches, in order.
+        names: the names that they mention.
         loads: the values that are read from memory, each once.
         products: the axes of each product of matrices: those of its result, then the summed one.
         pointwise: the axes of each other piece of work on tiles.
@@ -48,6 +50,7 @@ class KernelBody:
     """
 
     lines: tuple[Line, ...]
+    names: frozenset[str]
     loads: tuple[Expr, ...]
     products: tuple[Axes, ...]
     pointwise: tuple[Axes, ...]
@@ -113,8 +116,10 @@ class _KernelWriter(TileWriter):
             self.chunk(others)
         else:
             self.rows(others)
+        lines = without_unread_loads(self.top.lines, names_in(self.top.lines))
         return KernelBody(
-            tuple(self.top.lines),
+            tuple(lines),
+            frozenset(names_in(lines)),
             tuple(self.loads),
             tuple(self.products),
             tuple(self.pointwise),
@@ -200,16 +205,17 @@ class _KernelWriter(TileWriter):
         self.square_tiles = max(self.square_tiles, len(made) - sum(len(node.axes) == 2 for node in nodes))
         loads = sum(isinstance(line, Load) and len(line.instances) == 2 for line in inner.lines)
         self.loop_tiles = max(self.loop_tiles, loads)
+        read = names_in(inner.lines)
+        places: list[Line] = []
+        if read & {"loop", "real_loop"}:
+            places.append("loop = (start + tl.arange(0, BLOCK_LOOP)).to(OFFSET)")
+        if "real_loop" in read:
+            places.append("real_loop = _real(mask_ptr, batch, loop, tokens, FULL, HAS_MASK)")
         self.loops.append(any(OWN in read.binding and LOOP in read.binding for read in inner.tiles))
         self.top.lines += [
             *before,
             Block(
-                "for start in range(0, tokens, BLOCK_LOOP):",
-                [
-                    "loop = (start + tl.arange(0, BLOCK_LOOP)).to(OFFSET)",
-                    "real_loop = _real(mask_ptr, batch, loop, tokens, FULL, HAS_MASK)",
-                    *inner.lines,
-                ],
+                f"for {'start' if places else '_'} in range(0, tokens, BLOCK_LOOP):", [*places, *inner.lines]
             ),
         ]
         for node, source in after:
@@ -268,7 +274,9 @@ class _KernelWriter(TileWriter):
         logits, scale = self.logits(node.operand, dims, instances)
         self.pointwise.append(self.span(dims, instances))
         maximum, weight_sum = self.fresh("maximum"), self.fresh("weight_sum")
-        weights, repair = self.fresh("weights"), self.fresh("repair")
+        weights = repair = "_"
+        if node in self.kernel.merged.values():
+            weights, repair = self.fresh("weights"), self.fresh("repair")
         before_and_real = f"real_{over}, {maximum}, {weight_sum}, {dims.index(label)}"
         scope.lines.append(
             f"{maximum}, {weight_sum}, {weights}, {repair} = "

@@ -91,7 +91,7 @@ def model_files(
             configuration begins with, and another one may be given to the model.
 
     Raises:
-        ValueError: for sizes below 1 or a probability outside [0, 1).
+        InputError: for sizes below 1 or a probability outside [0, 1).
     """
     check_model_sizes(vocab_size, max_positions, dropout)
     names, kernels = model_names(backbone), kernel_files(backbone)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from codegen.expr import AXIS_HEAD, AXIS_SEQ, SCORES, Axes
-from codegen.torch_steps import Apply, Attend, Combine, Count, Given, Matmul, Softmax, Step, reads
+from codegen.torch_steps import Apply, Attend, Combine, Count, Given, Matmul, Softmax, Step, Unit, reads
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ def _planned(step: Step) -> PlannedStep:
             call = "linear combination"
         case Softmax():
             call = "softmax"
+        case Unit():
+            call = "unit vectors"
         case Count():
             call = "count of real tokens"
     stores = not (isinstance(step, Apply) and step.function == "dropout")

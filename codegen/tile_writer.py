@@ -28,6 +28,7 @@ from codegen.expr import (
 )
 from codegen.pointwise import FUNCTIONS
 from codegen.schedule import LOOP, OWN, Binding, Read, ScheduleError, reduces_seq
+from codegen.statements import Line, Load
 from codegen.tiles import (
     HIGHEST,
     LOWEST,
@@ -50,6 +51,7 @@ RESERVED = (
     "own",
     "other",
     "loop",
+    "columns",
     "head",
     "heads",
     "batch",
@@ -61,38 +63,6 @@ RESERVED = (
     "program",
 )
 """Names that kernels use for something else."""
-
-
-class Load(NamedTuple):
-    """A tile that is read from memory: the value, where its axes are, the variable, whether the second axis stands
-    first in it, and whether it is the second half of a logsumexp."""
-
-    node: Expr
-    instances: tuple[str, ...]
-    variable: str
-    transposed: bool
-    second: bool = False
-
-
-class Store(NamedTuple):
-    """A tile that is written: the value, where its axes are, the source, and whether it is the second half of a
-    logsumexp."""
-
-    node: Expr
-    instances: tuple[str, ...]
-    source: str
-    second: bool = False
-
-
-@dataclass
-class Block:
-    """A loop or a branch: its first line and what stands in it."""
-
-    header: str
-    lines: list[Line]
-
-
-Line = str | Load | Store | Block
 
 
 @dataclass
@@ -495,8 +465,10 @@ def _stem(node: Expr) -> str:
             return "weights"
         case Pointwise(function=function):
             return function
+        case Linear(terms=terms) if len(terms) > 1:
+            return "difference" if any(c.number < 0 for c, _ in terms) else "total"
         case Linear():
-            return "logits" if node.axes == SCORES else "combined"
+            return "scaled"
         case LogSumExp():
             return "logsumexp"
         case Distance():

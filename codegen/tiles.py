@@ -15,9 +15,9 @@ from codegen.schedule import LOOP, OTHER, OWN
 
 ORDER = {OWN: 0, OTHER: 1, LOOP: 2, AXIS_HEAD: 3}
 SIZES = {OWN: "BLOCK_OWN", OTHER: "BLOCK_OTHER", LOOP: "BLOCK_LOOP", AXIS_HEAD: "BLOCK_D"}
-POSITIONS = {OWN: "own", OTHER: "other", LOOP: "loop", AXIS_HEAD: "head"}
+POSITIONS = {OWN: "own", OTHER: "other", LOOP: "loop", AXIS_HEAD: "columns"}
 """Per instance: the variable of the positions along the axis."""
-REAL = {OWN: "real_own", OTHER: "real_other", LOOP: "real_loop", AXIS_HEAD: "in_head"}
+REAL = {OWN: "real_own", OTHER: "real_other", LOOP: "real_loop", AXIS_HEAD: "real_columns"}
 """Per instance: the mask of places that are not padding."""
 LOWEST = "-1.0e30"
 """Stands for minus infinity; finite, so that differences stay finite."""

@@ -81,6 +81,14 @@ class Product(Step):
 
 
 @dataclass(frozen=True)
+class Unit(Step):
+    """The vectors along label ``along`` of ``operand``, each divided by its norm."""
+
+    operand: Use
+    along: int
+
+
+@dataclass(frozen=True)
 class Distances(Step):
     """Distances of the rows of ``left`` ``[0, 2]`` and ``right`` ``[1, 2]``."""
 
@@ -107,7 +115,7 @@ class Attend(Step):
 def reads(step: Step) -> tuple[Use, ...]:
     """The values that a step reads."""
     match step:
-        case Apply(operand=operand) | Softmax(operand=operand):
+        case Apply(operand=operand) | Softmax(operand=operand) | Unit(operand=operand):
             return (operand,)
         case Combine(terms=terms):
             return tuple(use for _, use in terms)
@@ -163,8 +171,24 @@ def _plain_step(node: Expr) -> Step:
             left, right = (one, two) if 0 in one.labels else (two, one)
             return Matmul(node, left, right, axis)
         case Contraction(factors=factors, summed=summed):
-            return Product(node, factors, summed)
+            return _unit_step(node) or Product(node, factors, summed)
     raise TypeError(f"no PyTorch step computes {type(node).__name__}")
+
+
+def _unit_step(node: Contraction) -> Unit | None:
+    """The step of vectors divided by their norms, ``x[i, j] inverse_norm(sum_k x[i, k]^2)[i]``; None for others."""
+    if len(node.axes) != 2 or len(node.factors) != 2 or node.summed:
+        return None
+    for x, scale in (node.factors, node.factors[::-1]):
+        match scale.node:
+            case Pointwise(
+                function="inverse_norm",
+                operand=Use(node=Contraction(factors=(one, two), summed=(_,))),
+            ) if one == two and one.node is x.node and len(x.labels) == 2:
+                kept = one.labels.index(0)
+                if scale.labels == (x.labels[kept],):
+                    return Unit(node, x, x.labels[1 - kept])
+    return None
 
 
 def softmax_step(node: Expr) -> Softmax | None:

@@ -22,14 +22,15 @@ from codegen.emit_triton import (
 )
 from codegen.expr import SCORES, Expr
 from codegen.launch import tile_table
+from codegen.lines import break_lines
 from codegen.lower import KERNEL_RULES, lower
 from codegen.rendering import render
 from codegen.schedule import Schedule, leaf_reads, make_schedule, own_binding, reduces_seq
 from codegen.spec import check_schedules
 from graphir import AttentionGraph
 
-_OPERATOR = "OPERATOR_NAME"
-"""Stands in the text for the name of the operator until that is known."""
+_OPERATOR = f"attention_{'x' * 16}"
+"""Stands in the text for the name of the operator, which is as long, until that is known."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class TritonProgram:
     @cached_property
     def source(self) -> str:
         """The generated Python text."""
-        text = render("triton/attention.py.jinja", program=self, operator=_OPERATOR)
+        lines = render("triton/attention.py.jinja", program=self, operator=_OPERATOR).splitlines()
+        text = "\n".join([*break_lines(lines), ""])
         # Operators are named after all of the text: two versions of a graph's kernels never answer for each other, and
         # two names of a graph share one.
         return text.replace(_OPERATOR, f"attention_{hashlib.sha256(text.encode()).hexdigest()[:16]}")
@@ -112,6 +114,12 @@ class TritonProgram:
     @property
     def results(self) -> tuple[str, ...]:
         return (self.forward.results["out"], *self.kept)
+
+    @property
+    def unpacked(self) -> str:
+        """The results of the forward as names for those that the backward reads."""
+        out = self.forward.results["out"]
+        return ", ".join([out if out in self.residuals else "_", *self.kept])
 
     @property
     def saved(self) -> str:

@@ -6,7 +6,7 @@ from graphir.ops import COSINE_EPS, RMS_NORM_EPS
 
 TRITON_FUNCTIONS: dict[str, str] = {
     "logsigmoid": "_logsigmoid({x})",
-    "softsign": "({x} / (1.0 + tl.abs({x})))",
+    "softsign": "{x} / (1.0 + tl.abs({x}))",
     "relu": "tl.maximum({x}, 0.0)",
     "sigmoid": "_sigmoid({x})",
     "tanh": "_tanh({x})",
@@ -14,7 +14,7 @@ TRITON_FUNCTIONS: dict[str, str] = {
     "abs": "tl.abs({x})",
     "inverse_norm": f"tl.rsqrt(tl.maximum({{x}}, {COSINE_EPS}))",
     "inverse_root": f"tl.rsqrt({{x}} + {RMS_NORM_EPS})",
-    "inverse_count": "(1.0 / tl.maximum({x}, 1.0))",
+    "inverse_count": "1.0 / tl.maximum({x}, 1.0)",
     "softsign_slope": "_softsign_slope({x})",
     "step": "tl.where({x} > 0.0, 1.0, 0.0)",
     "tanh_slope": "_tanh_slope({x})",

@@ -6,7 +6,7 @@ from random import Random
 
 from evolution.growth import Draft, grow
 from evolution.space import SearchSpace
-from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, Layer
+from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, InputError, Layer
 from graphir.ops import SEQ_BY_HEAD
 
 
@@ -14,14 +14,14 @@ def random_graph(rng: Random, space: SearchSpace, name: str = "graph") -> Attent
     """A random graph of ``space``: valid by construction, its size drawn uniformly from the sizes possible.
 
     Raises:
-        ValueError: where the space holds convolutions only.
+        InputError: where the space holds convolutions only.
 
     Example:
         >>> random_graph(Random(0), SearchSpace()) == random_graph(Random(0), SearchSpace())
         True
     """
     if not space.graph_sizes:
-        raise ValueError("the space holds no graph: its conv_probability is 1")
+        raise InputError("the space holds no graph: its conv_probability is 1")
     draft = Draft()
     output = grow(rng, draft, SEQ_BY_HEAD, rng.choice(space.graph_sizes), space.operations)
     return AttentionGraph(draft.nodes, output, name=name)

@@ -12,7 +12,7 @@ from evolution.edits import GRAPH_MUTATIONS, Surroundings
 from evolution.generation import random_graph
 from evolution.priority import OperationPriority
 from evolution.space import SearchSpace
-from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, Layer
+from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, InputError, Layer
 
 
 def mutate_graph(
@@ -65,12 +65,12 @@ def mutate_backbone(
         A new backbone with one layer changed, and what was done.
 
     Raises:
-        ValueError: where the space has no change for this backbone.
+        InputError: where the space has no change for this backbone.
     """
     between = {name: entry.weight for name, entry in LAYER_MUTATIONS.items() if entry.places(backbone, space)}
     inside = [i for i, layer in enumerate(backbone.layers) if isinstance(layer, AttentionLayer)]
     if not between and not inside:
-        raise ValueError("the space has no change for this backbone: give it more kernel sizes or attention")
+        raise InputError("the space has no change for this backbone: give it more kernel sizes or attention")
     if between and (not inside or rng.random() < space.layer_mutation_probability):
         kind = _weighted_order(rng, between)[0]
         entry = LAYER_MUTATIONS[kind]

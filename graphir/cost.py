@@ -141,7 +141,7 @@ def graph_cost(
         element_size: bytes of a number.
 
     Raises:
-        ValueError: for a size below 1.
+        InputError: for a size below 1.
     """
     _check_positive(seq_len=seq_len, head_dim=head_dim, heads=heads, batch=batch, element_size=element_size)
     sizes = {"S": seq_len, "D": head_dim}
@@ -178,7 +178,7 @@ def backbone_cost(backbone: Backbone, seq_len: int = 512, batch: int = 1, elemen
     Fused means: a gate with its convolution, an activation with the map before it, a residual with its norm.
 
     Raises:
-        ValueError: for a size below 1.
+        InputError: for a size below 1.
     """
     _check_positive(seq_len=seq_len, batch=batch, element_size=element_size)
     total = Cost()

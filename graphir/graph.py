@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 import networkx as nx
 
 from graphir.checks import excerpt
-from graphir.errors import GraphError
+from graphir.errors import GraphError, InputError
 from graphir.files import read_json, require_format, require_keys, write_json
 from graphir.ops import ValueType
 from graphir.validation import INPUT_NAMES, check_graph, check_name, show_type
@@ -199,7 +199,7 @@ class AttentionGraph:
             from graphir.latex import latex_equation
 
             return latex_equation(self)
-        raise ValueError(f"style must be 'text' or 'latex', not {style!r}")
+        raise InputError(f"style must be 'text' or 'latex', not {style!r}")
 
     def summary(self) -> str:
         """A table of the nodes with operations, operands and types, for a terminal."""
@@ -235,7 +235,7 @@ class AttentionGraph:
         """Draw the layered graph to ``path``, an ``.svg`` or ``.png`` file.
 
         Raises:
-            ValueError: for another suffix.
+            InputError: for another suffix.
         """
         from graphir.drawing import draw_graph
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from graphir.errors import InputError
 from graphir.graph import AttentionGraph
 from graphir.ops import OPERATIONS, Array
 from graphir.validation import INPUT_NAMES
@@ -105,7 +106,7 @@ def _used_inputs(graph: AttentionGraph, *operands: Array | None) -> dict[str, Ar
     for name in graph.inputs:
         array = given[name]
         if array is None:
-            raise ValueError(f"the graph uses {name}, which is None")
+            raise InputError(f"the graph uses {name}, which is None")
         inputs[name] = np.asarray(array, np.float64)
     return inputs
 

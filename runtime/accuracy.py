@@ -115,13 +115,19 @@ def draw_inputs(
     return Inputs({name: drawn[name].requires_grad_() for name in graph.inputs}, key_mask, drawn["grad"])
 
 
-def judge(graph: AttentionGraph, inputs: Inputs) -> tuple[Tensor, ...]:
+def judge(graph: AttentionGraph, inputs: Inputs, judged_heads: int | None = None) -> tuple[Tensor, ...]:
     """The result and every gradient in float64, a few heads of one sequence at a time to bound memory.
+
+    Args:
+        graph: the graph.
+        inputs: what it is called with.
+        judged_heads: of how many heads, the first ones; None for all.
 
     Raises:
         IncomparableError: where one of them is not finite.
     """
-    truth = tuple(torch.zeros_like(inputs.grad, dtype=torch.float64) for _ in range(1 + len(inputs.tensors)))
+    inputs = part_of(inputs, slice(None), slice(judged_heads))
+    truth = tuple(torch.zeros_like(inputs.grad) for _ in range(1 + len(inputs.tensors)))
     batch, heads, seq_len, _ = inputs.grad.shape
     step = max(1, JUDGED_SCORES // seq_len**2)
     for b in range(batch):

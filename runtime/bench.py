@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from codegen import compile_attention
-from graphir import AttentionGraph, Backbone, presets
+from codegen.attention import Backend
+from graphir import AttentionGraph, Backbone, InputError, presets
 from runtime.accuracy import (
     WRONG,
     Attention,
@@ -46,6 +47,9 @@ DTYPES = {
 }
 """The types that a benchmark can run in, by name."""
 
+BACKENDS: tuple[Backend, ...] = ("auto", "torch", "triton")
+"""The generated forms that a benchmark can measure, as `compile_attention` names them."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -60,10 +64,14 @@ class Setting:
         compile_baseline: whether torch.compile takes part.
         compile_seconds: torch.compile takes part only in graphs that are begun before this much time has
             passed, since it needs many seconds a graph; None for no limit.
+        compiled_graphs: torch.compile takes part only in so many graphs, the first ones; None for all.
+        judged_heads: so many heads of each sequence are judged, the first ones; None for all. Heads are alike, and
+            float64 is slow.
+        backend: the generated form, one of `BACKENDS`.
         seed: of the inputs.
 
     Raises:
-        ValueError: for a size below 1 or an unknown type.
+        InputError: for a size below 1, an unknown type or an unknown backend.
     """
 
     seq_len: int = 2048
@@ -76,14 +84,21 @@ class Setting:
     forward: bool = True
     compile_baseline: bool = True
     compile_seconds: float | None = None
+    compiled_graphs: int | None = None
+    judged_heads: int | None = None
+    backend: Backend = "torch"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for what in ("seq_len", "head_dim", "heads", "batch", "rounds"):
-            if getattr(self, what) < 1:
-                raise ValueError(f"{what} must be at least 1, not {getattr(self, what)}")
+        for what in ("seq_len", "head_dim", "heads", "batch", "rounds", "judged_heads"):
+            if (value := getattr(self, what)) is not None and value < 1:
+                raise InputError(f"{what} must be at least 1, not {value}")
+        if self.compiled_graphs is not None and self.compiled_graphs < 0:
+            raise InputError(f"compiled_graphs must be at least 0, not {self.compiled_graphs}")
+        if self.backend not in BACKENDS:
+            raise InputError(f"backend must be one of {', '.join(BACKENDS)}, not {self.backend[:40]!r}")
         if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype[:40]!r}")
+            raise InputError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype[:40]!r}")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -200,7 +215,8 @@ def benchmark(
 
     Raises:
         KeyError: for an unknown preset, with the nearest names.
-        ValueError: where there is no graph.
+        InputError: where there is no graph.
+        BackendError: where the setting's backend cannot run here; nothing was measured then.
 
     Example:
         >>> setting = Setting(seq_len=16, head_dim=4, heads=2, rounds=1, compile_baseline=False)
@@ -212,13 +228,19 @@ def benchmark(
     tell = progress or (lambda line: None)
     unique = distinct_graphs(graphs)
     if not unique:
-        raise ValueError("there is nothing to measure: give a preset, a graph, or a backbone with attention")
+        raise InputError("there is nothing to measure: give a preset, a graph, or a backbone with attention")
+    # One token shows whether the backend runs here at all, before minutes of work.
+    q, k, v = draw_inputs(
+        unique[0], (1, 1, 1, setting.head_dim), DTYPES[setting.dtype], masked=False
+    ).operands
+    compile_attention(unique[0], setting.backend)(q, k, v)
     rows = []
     start = time.monotonic()
     for number, graph in enumerate(unique, 1):
         tell(f"{graph.name} ({number} of {len(unique)})")
         late = setting.compile_seconds is not None and time.monotonic() - start > setting.compile_seconds
-        rows.append(measure(graph, replace(setting, compile_baseline=False) if late else setting))
+        many = setting.compiled_graphs is not None and number > setting.compiled_graphs
+        rows.append(measure(graph, replace(setting, compile_baseline=False) if late or many else setting))
     return Benchmark(setting, machine_facts(), tuple(rows))
 
 
@@ -234,7 +256,7 @@ def distinct_graphs(graphs: Iterable[str | AttentionGraph | Backbone]) -> tuple[
 
 def measure(graph: AttentionGraph, setting: Setting) -> BenchmarkRow:
     """Judge every form of one graph, then time those that are right."""
-    compiled = compile_attention(graph, "torch")
+    compiled = compile_attention(graph, setting.backend)
     plain = eager_function(graph)
     forms: dict[str, Attention] = {EAGER: plain, GENERATED: compiled}
     if setting.compile_baseline:
@@ -248,7 +270,7 @@ def measure(graph: AttentionGraph, setting: Setting) -> BenchmarkRow:
     inputs = draw_inputs(graph, setting.shape, DTYPES[setting.dtype], setting.masked, setting.seed)
     try:
         check_judge(graph, setting.masked, setting.seed)
-        judged = judge_forms(forms, inputs, judge(graph, inputs))
+        judged = judge_forms(forms, inputs, judge(graph, inputs, setting.judged_heads))
     except (JudgeError, IncomparableError) as error:
         return BenchmarkRow(*facts, forms={}, problem=str(error), misjudged=isinstance(error, JudgeError))
 
@@ -277,18 +299,24 @@ def judge_forms(
     Args:
         forms: by name; `EAGER` is among them and sets what the others may lose.
         inputs: what they are called with.
-        truth: float64 result and gradients.
+        truth: float64 result and gradients, of all heads or of the first ones.
 
     Raises:
         IncomparableError: where plain eager evaluation loses more than half of the digits.
     """
     dtype = inputs.grad.dtype
-    eager = relative_errors(inputs.forward_backward(forms[EAGER]), truth)
+    judged_heads = truth[0].shape[1]
+
+    def errors_of(form: Attention) -> tuple[float, ...]:
+        found = inputs.forward_backward(form)
+        return relative_errors(tuple(tensor[:, :judged_heads] for tensor in found), truth)
+
+    eager = errors_of(forms[EAGER])
     check_comparable(eager, dtype)
     judged = {}
     for name, form in forms.items():
         try:
-            errors = eager if name == EAGER else relative_errors(inputs.forward_backward(form), truth)
+            errors = eager if name == EAGER else errors_of(form)
         except Exception as error:  # torch.compile fails in as many ways as there are compilers
             if name != COMPILED:
                 raise

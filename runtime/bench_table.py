@@ -9,6 +9,9 @@ from runtime.bench import COMPILED, EAGER, GENERATED, Benchmark, BenchmarkRow, M
 
 WHATS = {"forward_backward": "forward + backward", "forward": "forward"}
 
+SLOWEST = 10
+"""Of more graphs than these, the slowest ones are listed with their formulas."""
+
 
 def format_table(result: Benchmark) -> str:
     """The whole benchmark as plain text of at most 110 columns, formulas aside."""
@@ -17,11 +20,14 @@ def format_table(result: Benchmark) -> str:
         f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}",
         f"batch {setting.batch}, heads {setting.heads}, tokens {setting.seq_len}, head dimension "
         f"{setting.head_dim}, {setting.dtype}, {'with a key mask' if setting.masked else 'no key mask'}; "
-        f"medians of {setting.rounds} interleaved rounds",
+        f"medians of {setting.rounds} interleaved rounds; generated code: {setting.backend}",
     ]
+    if setting.judged_heads is not None and setting.judged_heads < setting.heads:
+        lines.append(f"judged on the first {setting.judged_heads} of {setting.heads} heads of every sequence")
     for what, title in WHATS.items():
         if what == "forward_backward" or setting.forward:
             lines += ["", f"{title}, milliseconds", *_section(result.rows, what)]
+            lines += _slowest(result.rows, what)
     lines += ["", *_errors(result.rows)]
     problems = [
         f"{row.name}: {form}: {problem}" if form else f"{row.name}: {problem}"
@@ -67,6 +73,19 @@ def _section(rows: Sequence[BenchmarkRow], what: str) -> list[str]:
     if len(rows) > 1:
         body.append(["geometric mean", "", *("" for _ in forms), *means])
     return [*aligned(head, body), f"quartiles lie at most {spread:.0%} of a median apart"]
+
+
+def _slowest(rows: Sequence[BenchmarkRow], what: str) -> list[str]:
+    """Of many graphs those whose generated form gains least over eager evaluation, the slowest first."""
+    ratios = [(ratio, row) for row in rows if (ratio := row.speedup(EAGER, what)) is not None]
+    if len(ratios) <= SLOWEST:
+        return []
+    ratios.sort(key=lambda pair: pair[0])
+    slower = sum(ratio < 1.0 for ratio, _ in ratios)
+    return [
+        f"minimum {_times(ratios[0][0])}; {slower} of {len(ratios)} slower than {EAGER}; the slowest against it:",
+        *(f"  {_times(ratio)}  {row.name}: {row.equation}" for ratio, row in ratios[:SLOWEST]),
+    ]
 
 
 def _errors(rows: Sequence[BenchmarkRow]) -> list[str]:

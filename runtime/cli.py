@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from evolution import OperationPriorityEvolution, RegularizedEvolution
-from graphir import InputError, OpnasError
+from graphir import InputError
+from graphir.files import write_json
 from runtime.console import make_console, prepare_output, say
 from runtime.ending import end_well
 from runtime.run_config import RunConfig
@@ -56,17 +56,6 @@ def main() -> None:
     """Run the command line; see `runtime.ending` for how it ends."""
     prepare_output()
     end_well(app)
-
-
-@contextmanager
-def _options() -> Iterator[None]:
-    """Around constructors that check what the user gave: their `ValueError` is for the user."""
-    try:
-        yield
-    except OpnasError:
-        raise
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 @app.command()
@@ -226,8 +215,7 @@ def inspect(
         return
     found = resolve(target)
     if draw is not None:
-        with _options():
-            found.draw(draw)
+        found.draw(draw)
         print(f"drawn to {draw}")
     elif kernels:
         from runtime.kernel_report import describe_kernels
@@ -275,9 +263,8 @@ def aot(
     if unknown:
         raise InputError(f"--target must be one of {', '.join(TARGETS)}, not {unknown[0][:40]!r}")
     graphs = graphs_of(resolve(target))
-    with _options():
-        for line in build_table(graphs, device or TARGETS, head_dim, dtype, masked, dropout):
-            print(line, flush=True)
+    for line in build_table(graphs, device or TARGETS, head_dim, dtype, masked, dropout):
+        print(line, flush=True)
 
 
 @app.command()
@@ -329,31 +316,57 @@ def bench(
         list[str] | None,
         typer.Argument(help="Presets, files, formulas or a search; by default the presets."),
     ] = None,
+    random: Annotated[
+        int | None, typer.Option(help="Measure so many random graphs; forward and backward.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the random graphs; the same seed draws the same ones.")] = 0,
+    extended: Annotated[bool, typer.Option(help="Draw them from the extended set of operations.")] = False,
     seq_len: Annotated[int, typer.Option(help="Tokens of a sequence.")] = 2048,
     head_dim: Annotated[int, typer.Option(help="Head dimension.")] = 64,
     heads: Annotated[int, typer.Option(help="Heads.")] = 8,
     batch: Annotated[int, typer.Option(help="Sequences.")] = 2,
     dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")] = "float32",
-    rounds: Annotated[int, typer.Option(help="How often each form is timed.")] = 5,
+    rounds: Annotated[
+        int | None, typer.Option(help="How often each form is timed; by default 5, and 3 for random graphs.")
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="Generated code: torch, triton (here: in its interpreter) or auto.")
+    ] = "torch",
+    compiled: Annotated[
+        int | None,
+        typer.Option(
+            help="torch.compile takes part in so many graphs; by default in all that are not random."
+        ),
+    ] = None,
     quick: Annotated[bool, typer.Option(help="A small table in seconds; sizes are fixed.")] = False,
     out: Annotated[Path | None, typer.Option("--json", help="Also write everything to this file.")] = None,
 ) -> None:
     """Compare the generated code with eager PyTorch and torch.compile; a wrong result is not timed."""
     from runtime.bench import QUICK, Setting, benchmark
     from runtime.bench_table import format_table
+    from runtime.random_graphs import random_graphs
     from runtime.targets import resolve
 
-    with _options():
-        setting = Setting(seq_len, head_dim, heads, batch, dtype, rounds=rounds)
+    sizes: dict[str, Any] = {"seq_len": seq_len, "head_dim": head_dim, "heads": heads, "batch": batch}
+    choices: dict[str, Any] = {"dtype": dtype, "backend": backend, "compiled_graphs": compiled}
+    drawn: Sequence[Any] = ()
+    if random is not None:
+        if targets or quick:
+            raise InputError("--random draws its own graphs: name no others, and leave --quick out")
+        drawn = random_graphs(random, seed, extended)
+        few: dict[str, Any] = {"compiled_graphs": compiled or 0, "forward": False, "judged_heads": 1}
+        setting = Setting(**sizes, **(choices | few), rounds=3 if rounds is None else rounds)
+    else:
+        setting = Setting(**sizes, **choices, rounds=5 if rounds is None else rounds)
     if out is not None:
         _check_file(out, "--json")
-    graphs = [resolve(target) for target in targets or _BENCHMARKED]
+    graphs = [*drawn] or [resolve(target) for target in targets or _BENCHMARKED]
     if quick:
-        setting, graphs = QUICK, [*graphs, resolve("bert/1")]
+        setting, graphs = replace(QUICK, backend=setting.backend), [*graphs, resolve("bert/1")]
     result = benchmark(graphs, setting, progress=lambda line: print(f"  {line}", file=sys.stderr))
     print(format_table(result))
     if out is not None:
-        out.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_json(out, result.to_dict())
     if result.wrong:
         print(f"wrong results, not timed: {', '.join(result.wrong)}", file=sys.stderr)
         raise SystemExit(1)

@@ -9,7 +9,7 @@ from typing import Literal
 from tokenizers import Tokenizer
 
 from codegen import compile_backbone
-from graphir import Backbone
+from graphir import Backbone, InputError
 from runtime.model_folder import TrainedModel, load_model, save_model
 from runtime.run import Run, RunError, new_folder, refuse_existing
 from runtime.targets import TargetError, resolve
@@ -49,10 +49,11 @@ def export(
     Raises:
         RunError: where ``out`` exists, or the search has no finished model yet.
         TargetError: where ``target`` names no backbone, or a trained one together with a size.
-        ValueError: for an unknown form or size.
+        InputError: for an unknown form.
+        GraphError: for an unknown size.
     """
     if form not in _WRITERS:
-        raise ValueError(f"form must be one of {', '.join(_WRITERS)}, not {str(form)[:40]!r}")
+        raise InputError(f"form must be one of {', '.join(_WRITERS)}, not {str(form)[:40]!r}")
     if isinstance(target, str | Path) and (Path(target) / "config.json").is_file():
         if size is not None:
             raise TargetError(f"the winner in {target} was trained in its own size: export it without a size")

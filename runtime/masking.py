@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from graphir import InputError
 from runtime.special_tokens import MASK, SPECIAL_TOKENS
 from runtime.tokenizer import Sequences
 
@@ -112,11 +113,11 @@ def commonest_token_accuracy(sequences: Sequences, batches: Iterable[MaskedBatch
         batches: what to be judged on.
 
     Raises:
-        ValueError: where ``batches`` hide no token.
+        InputError: where ``batches`` hide no token.
     """
     counts = torch.bincount(sequences.ids[sequences.key_mask])
     counts[: len(SPECIAL_TOKENS)] = 0
     targets = torch.cat([batch.labels[batch.labels != IGNORED] for batch in batches])
     if not len(targets):
-        raise ValueError("there is no hidden token to judge an answer on")
+        raise InputError("there is no hidden token to judge an answer on")
     return float((targets == counts.argmax()).double().mean())

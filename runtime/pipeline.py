@@ -21,7 +21,7 @@ from runtime.masking import training_batches
 from runtime.model_folder import TrainedModel, save_model
 from runtime.proxy import MaskedLanguageModelEvaluator, ProxyData, prepare
 from runtime.run import Run, RunError, new_folder
-from runtime.supernet import Supernet, warm_up
+from runtime.supernet import Supernet, SupernetError, warm_up
 from runtime.training import Recipe, evaluate_mlm
 
 WARM_UP_SEED_OFFSET = 1
@@ -143,7 +143,10 @@ def _warm_supernet(run: Run, data: ProxyData, reporter: Reporter) -> Supernet:
     config = run.config
     proxy, device = config.proxy, data.train.ids.device
     if run.supernet_path.exists():
-        return Supernet.load(run.supernet_path).placed(device, proxy.backend)
+        try:
+            return Supernet.load(run.supernet_path).placed(device, proxy.backend)
+        except SupernetError as error:
+            raise RunError(f"{error}; remove {run.supernet_path} to have it warmed up again") from None
     reporter.stage("supernet")
     drawn = Supernet.create(config.space, data.vocab_size, proxy.seq_len, config.seed)
     supernet = drawn.placed(device, proxy.backend)

@@ -14,7 +14,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 
-from graphir import OpnasError
+from graphir import InputError, OpnasError
 from graphir.files import write_whole
 from runtime.special_tokens import CLS, MASK, MIN_VOCAB_SIZE, PAD, SEP, SPECIAL_TOKENS, UNK
 
@@ -139,15 +139,15 @@ def encode_sequences(tokenizer: Tokenizer, paragraphs: Iterable[str], seq_len: i
     tensors stand on the CPU, whatever torch's default device is.
 
     Raises:
-        ValueError: where ``seq_len`` is below 3, or there is no text.
+        InputError: where ``seq_len`` is below 3, or there is no text.
     """
     if seq_len < 3:
-        raise ValueError(f"seq_len {seq_len} is too short: a row needs [CLS] and at least two tokens")
+        raise InputError(f"seq_len {seq_len} is too short: a row needs [CLS] and at least two tokens")
     # Without this, a text that says "[MASK]" would be read as the token.
     tokenizer.encode_special_tokens = True
     stream = list(chain.from_iterable(_paragraph_ids(tokenizer, paragraphs)))
     if not stream:
-        raise ValueError("there is no text to encode")
+        raise InputError("there is no text to encode")
     width = seq_len - 1
     rows = -(-len(stream) // width)
     ids = torch.full((rows * width,), PAD, dtype=torch.int64, device="cpu")

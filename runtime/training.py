@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from graphir import OpnasError
+from graphir import InputError, OpnasError
 from runtime.default_device import made_on
 from runtime.masking import IGNORED, MaskedBatch
 
@@ -176,7 +176,7 @@ def evaluate_mlm(model: nn.Module, batches: Iterable[MaskedBatch]) -> dict[str, 
 
     Raises:
         TrainingDiverged: where the loss is not finite.
-        ValueError: without a hidden token.
+        InputError: without a hidden token.
     """
     model.eval()
     right = hidden = 0
@@ -187,7 +187,7 @@ def evaluate_mlm(model: nn.Module, batches: Iterable[MaskedBatch]) -> dict[str, 
         loss += F.cross_entropy(logits, targets, reduction="sum").item()
         hidden += len(targets)
     if hidden == 0:
-        raise ValueError("there is no hidden token to judge the model on")
+        raise InputError("there is no hidden token to judge the model on")
     if not math.isfinite(loss):
         raise TrainingDiverged(f"the held-out loss is {loss}")
     return {"accuracy": right / hidden, "loss": loss / hidden}

@@ -89,13 +89,13 @@ KERNEL_TEXT = {
     "a merged sum is repaired by the factor of another softmax": fault(
         edited(Kernels.add_merged, "= self.running[statistic]", "= next(iter(self.running.values()))"),
         KERNELS,
-        TWO_SOFTMAXES,
+        "softmax(Q @ K.T) @ V + softmax(Q @ V.T) @ K",
     ),
     "a merged softmax leaves out its other factors, dropout among them": fault(
         edited(Kernels.add_merged, 'weights += f"', '_ = f"'), DROPOUT, PLAIN
     ),
     "the backward forgets the rest of a logsumexp": fault(
-        generated("* LOG2E - rest  #", "* LOG2E  #"), KERNELS, PLAIN
+        generated("* LOG2E - rest", "* LOG2E"), KERNELS, PLAIN
     ),
     "dropout draws for a tile as it is held, not as its value stands": fault(
         edited(Tiles.keep, "for axis in range(len(node.axes))", "for axis in target"), DROPOUT, PLAIN

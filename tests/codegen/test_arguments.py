@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from codegen import BackendError, compile_attention
-from graphir import presets
+from graphir import AttentionGraph, presets
 
 PLAIN = compile_attention(presets.get("bert/1"))
 SHARED = compile_attention(presets.get("shared-qk"))  # Q and V
@@ -82,10 +82,72 @@ def test_an_unknown_backend_is_refused():
         compile_attention(presets.get("bert/1"), backend="cuda")
 
 
-@pytest.mark.parametrize("name", ["bert/1", "linear-attention", "linear-cosine-attention"])
-@pytest.mark.parametrize("shape", [(0, 2, 3, 4), (2, 2, 0, 4)])
-def test_empty_batches_and_sequences_give_empty_results(name, shape):
-    attention = compile_attention(presets.get(name))
-    key_mask = torch.ones(shape[0], shape[2], dtype=torch.bool)
-    assert attention(*tensors(*shape)).shape == shape
-    assert attention(*tensors(*shape), key_mask=key_mask).shape == shape
+FORMULAS = (
+    "softmax(scale(Q @ K.T)) @ V",
+    "(Q @ K.T) @ V",
+    "softmax(-euclidean_distance(Q, K)) @ V",
+    "softsign(cosine_similarity(Q, K)) @ logsigmoid(V)",
+    "euclidean_distance(K, euclidean_distance(Q.T, V.T))",
+    "V @ cosine_similarity(Q.T, K.T @ softmax(Q @ V.T)).T",
+    "rms_norm(Q.T).T + rms_norm(K) + V",
+)
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+@pytest.mark.parametrize(
+    "shape",
+    [(0, 2, 3, 4), (0, 2, 600, 4), (2, 0, 3, 4), (2, 0, 600, 4), (2, 2, 0, 4), (2, 2, 3, 0), (2, 2, 600, 0)],
+)
+def test_empty_sizes_give_empty_results_and_gradients(formula, shape):
+    graph = AttentionGraph.from_expression(formula)
+    attention = compile_attention(graph)
+    real = torch.ones(shape[0], shape[2], dtype=torch.bool)
+    for key_mask in (None, real, ~real):
+        inputs = dict(zip("QKV", (x.requires_grad_() for x in tensors(*shape).unbind()), strict=True))
+        out = attention(*inputs.values(), key_mask=key_mask)
+        assert out.shape == shape
+        used = [inputs[name] for name in graph.inputs]
+        assert [x.shape for x in torch.autograd.grad(out.sum(), used)] == [shape] * len(used)
+
+
+@pytest.mark.parametrize("seq_len", [5, 520])
+def test_a_sequence_of_padding_alone_gives_zeros_beside_others(seq_len):
+    key_mask = torch.ones(2, seq_len, dtype=torch.bool)
+    key_mask[1] = False
+    for formula in FORMULAS:
+        attention = compile_attention(AttentionGraph.from_expression(formula))
+        inputs = torch.randn(3, 2, 2, seq_len, 4, generator=torch.Generator().manual_seed(3)).requires_grad_()
+        out = attention(*inputs, key_mask=key_mask)
+        (grad,) = torch.autograd.grad(out.sum(), inputs)
+        assert (out[1] == 0).all(), formula
+        assert (grad[:, 1] == 0).all(), formula
+        assert torch.isfinite(grad).all(), formula
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 5, 4), (1, 1, 1, 1), (1, 1, 600, 4), (0, 2, 3, 4), (2, 2, 0, 4)])
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "Q",
+        "Q.T.T",
+        "--Q",
+        "Q + sub(K, K)",
+        "scale(Q)",
+        "relu(Q)",
+        "softsign(Q)",
+        "sub(Q + K, K)",
+        "softmax(Q @ K.T) @ V",
+    ],
+)
+def test_a_result_is_part_of_no_argument(formula, masked, shape):
+    attention = compile_attention(AttentionGraph.from_expression(formula))
+    q, k, v = (1.0 + tensors(*shape)).unbind()
+    key_mask = torch.ones(shape[0], shape[2], dtype=torch.bool) if masked else None
+    out = attention(q, k, v, key_mask)
+    memory = {x.untyped_storage().data_ptr() for x in (q, k, v)}
+    assert out.numel() == 0 or out.untyped_storage().data_ptr() not in memory
+    assert not any(out is x or out._base is x for x in (q, k, v))
+    out.fill_(7.0)
+    assert all((x == 1.0).all() for x in (q, k, v))
+    assert key_mask is None or key_mask.all()

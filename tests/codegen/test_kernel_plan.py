@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from inspect import signature
 
 import pytest
 import torch
@@ -124,13 +125,15 @@ def test_squares_take_as_many_bytes_as_the_plan_says(tier):
     inputs = torch.randn(3, 2, 3, 37, 8).unbind()
     leaves = [x.requires_grad_() for x in inputs]
     module = attention.function.__globals__
-    plain = {name: module[name]._init_fn for name in ("forward", "backward")}
+    arguments = {name: list(signature(module[name]).parameters) for name in ("forward", "backward")}
     with Allocations(37) as made:
-        extra = (None, 0.0) if len(module["forward"]._opoverload._schema.arguments) > 4 else ()
-        out, *kept = plain["forward"](*(x.detach() for x in leaves), None, *extra)
-        names = [a.name for a in module["backward"]._opoverload._schema.arguments][5 + len(extra) :]
+        extra = (None, 0.0) if len(arguments["forward"]) > 4 else ()
+        first = module["forward"](*(x.detach() for x in leaves), None, *extra)
+        out, *kept = first if isinstance(first, tuple) else (first,)
+        names = arguments["backward"][5 + len(extra) :]
         values = dict(zip([name for name in names if name != "out"], kept, strict=True)) | {"out": out}
-        plain["backward"](out, *(x.detach() for x in leaves), None, *extra, *(values[name] for name in names))
+        known = (*(x.detach() for x in leaves), None, *extra)
+        module["backward"](out, *known, *(values[name] for name in names))
     assert made.bytes == attention.plan.quadratic_bytes(37, heads=3, batch=2, element_size=4)
 
 

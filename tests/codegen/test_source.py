@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from codegen import backbone_source, compile_attention
+from codegen.triton_attention import triton_program
 from evolution import SearchSpace, random_backbone, random_graph
 from graphir import EXTENDED_OPERATIONS, PAPER_OPERATIONS, AttentionGraph, Backbone, GraphError, presets
 from graphir.validation import MAX_NODES
@@ -37,6 +38,25 @@ def random_sources(seed):
     return sources
 
 
+def random_kernels(seed):
+    """Triton text of graphs of all sizes."""
+    sources = []
+    for operations, largest, count in (
+        (PAPER_OPERATIONS, 16, 40),
+        (EXTENDED_OPERATIONS, 16, 40),
+        (EXTENDED_OPERATIONS, MAX_NODES, 10),
+    ):
+        space = SearchSpace(operations=operations, min_nodes=1, max_nodes=largest)
+        rng = Random(f"{seed}/{largest}")
+        sources += [triton_program(random_graph(rng, space)).source for _ in range(count)]
+    return sources
+
+
+def preset_kernels():
+    known = [presets.get(name) for name in presets.names()]
+    return [triton_program(graph).source for graph in known if isinstance(graph, AttentionGraph)]
+
+
 def preset_sources():
     known = [presets.get(name) for name in presets.names()]
     return [backbone_source(x) if isinstance(x, Backbone) else compile_attention(x).source for x in known]
@@ -44,7 +64,8 @@ def preset_sources():
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
 def test_ruff_finds_nothing_to_improve(command, tmp_path, fresh_seed):
-    for number, source in enumerate([*preset_sources(), *random_sources(fresh_seed)]):
+    sources = [*preset_sources(), *random_sources(fresh_seed), *preset_kernels(), *random_kernels(fresh_seed)]
+    for number, source in enumerate(sources):
         (tmp_path / f"generated_{number}.py").write_text(source)
     ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", "--config", str(ROOT / "pyproject.toml")]
     found = subprocess.run([*ruff, str(tmp_path)], capture_output=True, text=True)
@@ -70,6 +91,7 @@ def test_the_same_graph_gives_the_same_text_in_another_process():
 import hashlib
 from random import Random
 from codegen import backbone_source, compile_attention
+from codegen.triton_attention import triton_program
 from evolution import SearchSpace, random_graph
 from graphir import EXTENDED_OPERATIONS, presets
 

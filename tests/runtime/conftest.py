@@ -99,6 +99,7 @@ def transformers(tmp_path_factory):
         "TRANSFORMERS_VERBOSITY": "error",
     }
     import transformers
+    import triton  # noqa: F401  # in its interpreter, whatever a test says of TRITON_INTERPRET later
 
     return transformers
 

@@ -13,7 +13,8 @@ import torch
 import runtime.accuracy
 import runtime.bench
 import runtime.eager
-from graphir import AttentionGraph, presets
+from codegen import BackendError
+from graphir import PAPER_OPERATIONS, AttentionGraph, presets
 from runtime.accuracy import (
     WRONG,
     JudgeError,
@@ -37,8 +38,9 @@ from runtime.bench import (
     judge_forms,
     measure,
 )
-from runtime.bench_table import format_table
+from runtime.bench_table import SLOWEST, format_table
 from runtime.eager import eager_function
+from runtime.random_graphs import random_graphs
 from runtime.timing import Timing, time_interleaved
 
 SMALL = Setting(seq_len=24, head_dim=8, heads=2, batch=2, rounds=2, compile_baseline=False)
@@ -105,6 +107,36 @@ def test_torch_compile_takes_no_part_once_its_time_is_spent(light_compile):
     assert GENERATED in result.rows[-1].forms
 
 
+def test_torch_compile_takes_part_in_the_first_graphs_alone_where_that_is_wanted(light_compile):
+    setting = replace(SMALL, rounds=1, forward=False, compile_baseline=True, compiled_graphs=1)
+    first, second = benchmark(["bert/1", "shared-qk"], setting).rows
+    assert COMPILED in first.forms
+    assert COMPILED not in second.forms
+
+
+def test_a_backend_that_cannot_run_is_refused_before_anything_is_measured(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    told = []
+    with pytest.raises(BackendError, match="GPU"):
+        benchmark(["bert/1"], replace(SMALL, backend="triton"), progress=told.append)
+    assert told == []
+
+
+def test_random_graphs_repeat_with_the_seed_and_differ_in_meaning():
+    graphs = random_graphs(60, seed=3)
+    assert random_graphs(20, seed=3) == graphs[:20]
+    assert random_graphs(20, seed=4) != graphs[:20]
+    assert len({graph.canonical_hash() for graph in graphs}) == len({graph.name for graph in graphs}) == 60
+    assert {node.op for graph in graphs for node in graph.nodes} == set(PAPER_OPERATIONS)
+    extended = random_graphs(60, seed=3, extended=True)
+    assert {node.op for graph in extended for node in graph.nodes} > set(PAPER_OPERATIONS)
+
+
+def test_no_random_graph_at_all_is_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        random_graphs(0)
+
+
 def test_an_unknown_preset_is_refused_with_the_nearest_names():
     with pytest.raises(KeyError, match="autobert-zero"):
         benchmark(["autobert-zer"], SMALL)
@@ -116,7 +148,16 @@ def test_nothing_to_measure_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("seq_len", 0), ("rounds", 0), ("batch", -1), ("dtype", "float8")]
+    ("field", "value"),
+    [
+        ("seq_len", 0),
+        ("rounds", 0),
+        ("batch", -1),
+        ("judged_heads", 0),
+        ("compiled_graphs", -1),
+        ("dtype", "float8"),
+        ("backend", "cuda"),
+    ],
 )
 def test_a_setting_that_cannot_be_measured_is_refused_by_field(field, value):
     with pytest.raises(ValueError, match=field):
@@ -230,6 +271,21 @@ def test_the_judge_of_a_few_heads_at_a_time_is_the_whole_evaluation_in_float64(h
         torch.testing.assert_close(mine, right.detach(), rtol=0, atol=1e-13)
 
 
+def test_a_wrong_head_is_found_where_only_the_first_heads_are_judged(monkeypatch):
+    graph, inputs = presets.get("bert/1"), draw_inputs(presets.get("bert/1"), SMALL.shape)
+    truth = judge(graph, inputs, judged_heads=1)
+    assert [tensor.shape for tensor in truth] == [(SMALL.batch, 1, SMALL.seq_len, SMALL.head_dim)] * 4
+    plain = eager_function(graph)
+
+    def wrong_in(head):
+        return lambda *operands: plain(*operands) + (torch.arange(SMALL.heads) == head)[:, None, None]
+
+    forms = {EAGER: plain, "first": wrong_in(0), "second": wrong_in(1)}
+    judged = judge_forms(forms, inputs, truth)
+    assert judged["first"].wrong
+    assert not judged["second"].wrong
+
+
 def test_errors_are_relative_to_the_scale_of_each_tensor():
     truth = (torch.tensor([100.0, 1.0]).double(), torch.tensor([0.0, 0.01]).double())
     found = (torch.tensor([100.0, 2.0]), torch.tensor([0.001, 0.01]))
@@ -315,6 +371,19 @@ def test_the_table_shows_ratios_of_medians_and_their_geometric_mean():
     assert "2.00x" in table
     assert "8.00x" in table
     assert lines["geometric"].endswith("4.00x")
+
+
+def test_of_many_graphs_the_slowest_are_listed_with_their_formulas():
+    rows = tuple(
+        replace(_row(f"graph-{n}", 0.1 * n, 0.2), equation=f"formula {n}") for n in range(1, SLOWEST + 3)
+    )
+    machine = {"processor": "p", "threads": 2, "torch": "t"}
+    table = format_table(Benchmark(replace(SMALL, forward=False), machine, rows))
+    assert "minimum 0.50x; 1 of 12 slower than eager" in table
+    listed = [line.strip() for line in table.splitlines() if ": formula" in line]
+    assert listed == [f"{n / 2:.2f}x  graph-{n}: formula {n}" for n in range(1, SLOWEST + 1)]
+    few = format_table(Benchmark(replace(SMALL, forward=False), machine, rows[:SLOWEST]))
+    assert "minimum" not in few
 
 
 def test_the_result_as_json_holds_settings_machine_and_every_time():

@@ -72,6 +72,21 @@ def test_bench_prints_a_table_and_writes_json(opnas, tmp_path):
     assert {row["name"] for row in json.loads(path.read_text())["rows"]} == {"linear-attention", "formula"}
 
 
+def test_bench_measures_random_graphs_and_the_slowest_against_eager(opnas, tmp_path):
+    path = tmp_path / "bench.json"
+    sizes = ("--seq-len", 24, "--head-dim", 4, "--heads", 2, "--rounds", 1)
+    code, out, err = opnas("bench", "--random", 14, "--seed", 2, *sizes, "--json", path)
+    assert code == 0, err
+    assert "judged on the first 1 of 2 heads" in out
+    assert "geometric mean" in out
+    assert "minimum" in out
+    data = json.loads(path.read_text())
+    assert [row["name"] for row in data["rows"]] == [f"random-{n}" for n in range(14)]
+    timed = [row["forms"] for row in data["rows"] if row["forms"]]
+    assert all(set(forms) == {"eager", "generated"} for forms in timed)
+    assert all(forms["generated"]["forward"] is None for forms in timed)
+
+
 def test_bench_times_no_wrong_result_and_exits_with_1(opnas, monkeypatch):
     from codegen import compile_attention
 
@@ -211,6 +226,10 @@ def test_bench_refuses_sizes_out_of_bounds(opnas, tmp_path):
     refused(opnas("bench", "bert/1", "--seq-len", 0), "seq_len")
     refused(opnas("bench", "bert/1", "--dtype", "int8"), "dtype")
     refused(opnas("bench", "bert/1", "--json", tmp_path / "gone" / "bench.json"), "folder")
+    refused(opnas("bench", "bert/1", "--backend", "cuda"), "backend", "triton")
+    refused(opnas("bench", "bert/1", "--compiled", -1), "compiled_graphs")
+    refused(opnas("bench", "--random", 0), "at least 1")
+    refused(opnas("bench", "bert/1", "--random", 3), "--random")
     refused(opnas("bench", "bret/1"), "bert/1")
 
 

@@ -182,6 +182,17 @@ def test_an_empty_pipe_is_refused_and_nothing_is_made(tmp_path, tiny_config):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_supernet_that_is_cut_off_is_refused_with_the_way_to_go_on(tmp_path, corpus_file, tiny_config):
+    run = search(tmp_path / "run", corpus=corpus_file, config=tiny_config).run
+    whole = run.supernet_path.read_bytes()
+    run.supernet_path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RunError, match=r"remove .*supernet\.safetensors to have it warmed up again"):
+        resume(run.folder)
+    run.supernet_path.unlink()
+    assert resume(run.folder).result.evaluated == 0
+    assert run.supernet_path.read_bytes() == whole
+
+
 # -- a full disk
 
 
