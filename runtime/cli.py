@@ -290,11 +290,14 @@ def export(
         typer.Option(help="Another size of a backbone: hidden size 256, 768 or 1024."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of untrained weights.")] = 0,
+    pt2: Annotated[
+        bool, typer.Option("--pt2", help="Also write model.pt2, a program of torch.export.")
+    ] = False,
 ) -> None:
     """Write a folder that needs nothing of ours: modules, kernels, weights, graph, drawing, model card."""
     from runtime.export import export as write_folder
 
-    written = write_folder(target, out, seed=seed, form=form, size=size)
+    written = write_folder(target, out, seed=seed, form=form, size=size, pt2=pt2)
     print(f"exported to {written}:")
     for path in sorted(written.iterdir()):
         print(f"  {path.name:32} {path.stat().st_size:>12,} bytes")

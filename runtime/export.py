@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from codegen import compile_backbone
 from graphir import Backbone, InputError
+from runtime.exported_program import add_program
 from runtime.model_folder import TrainedModel, load_model, save_model
 from runtime.run import Run, RunError, new_folder, refuse_existing
 from runtime.targets import TargetError, resolve
@@ -32,6 +33,7 @@ def export(
     seed: int = 0,
     form: Form = "transformers",
     size: str | None = None,
+    pt2: bool = False,
 ) -> Path:
     """Write a folder that needs nothing of ours: modules, kernels, weights, configuration, graph, drawing, card.
 
@@ -45,6 +47,7 @@ def export(
         form: ``"transformers"`` for `runtime.transformers_folder.save_for_transformers`, ``"torch"`` for
             `runtime.model_folder.save_model`.
         size: ``"small"``, ``"base"`` or ``"large"``, for a backbone in another size than its own.
+        pt2: also write `runtime.exported_program`'s ``model.pt2``.
 
     Raises:
         RunError: where ``out`` exists, or the search has no finished model yet.
@@ -57,16 +60,16 @@ def export(
     if isinstance(target, str | Path) and (Path(target) / "config.json").is_file():
         if size is not None:
             raise TargetError(f"the winner in {target} was trained in its own size: export it without a size")
-        return export_run(Run.open(target), out, form)
+        return export_run(Run.open(target), out, form, pt2)
     backbone = target if isinstance(target, Backbone) else resolve(str(target))
     if not isinstance(backbone, Backbone):
         raise TargetError(f"{target} is a graph: a model is exported from a backbone or a search")
     if size is not None:
         backbone = backbone.resized(size)
-    return export_backbone(backbone, out, vocab_size, seed, form)
+    return export_backbone(backbone, out, vocab_size, seed, form, pt2)
 
 
-def export_run(run: Run, out: str | Path, form: Form = "transformers") -> Path:
+def export_run(run: Run, out: str | Path, form: Form = "transformers", pt2: bool = False) -> Path:
     """Write the best model of a search into a new folder ``out``.
 
     Code is written anew from the architecture, never copied: a run may come from a stranger.
@@ -81,9 +84,7 @@ def export_run(run: Run, out: str | Path, form: Form = "transformers") -> Path:
             f"the search in {run.folder} has no finished model yet: "
             f"finish it with 'opnas resume {run.folder}'"
         )
-    model = load_model(run.best_path)
-    with new_folder(out) as temporary:
-        _WRITERS[form](model, temporary, load_tokenizer(run.best_path / "tokenizer.json"))
+    _write(load_model(run.best_path), load_tokenizer(run.best_path / "tokenizer.json"), out, form, pt2)
     return out
 
 
@@ -93,6 +94,7 @@ def export_backbone(
     vocab_size: int = 30_522,
     seed: int = 0,
     form: Form = "transformers",
+    pt2: bool = False,
 ) -> Path:
     """Write an untrained model of ``backbone`` into a new folder ``out``; its weights are freshly drawn.
 
@@ -109,6 +111,12 @@ def export_backbone(
     max_positions = module.get_parameter("embeddings.position.weight").shape[0]
     origin = f"The weights are untrained, drawn with seed {seed}."
     model = TrainedModel(backbone, module.state_dict(), vocab_size, max_positions, {}, origin)
-    with new_folder(out) as temporary:
-        _WRITERS[form](model, temporary, None)
+    _write(model, None, out, form, pt2)
     return out
+
+
+def _write(model: TrainedModel, tokenizer: Tokenizer | None, out: Path, form: Form, pt2: bool) -> None:
+    with new_folder(out) as temporary:
+        _WRITERS[form](model, temporary, tokenizer)
+        if pt2:
+            add_program(model, temporary)
