@@ -6,6 +6,7 @@ from codegen.autotune import tune_attention
 from codegen.backbone import backbone_source, compile_backbone, kernel_files
 from codegen.devices import DEVICES, Device
 from codegen.kernel_plan import KernelPlan, PlannedKernel, plan_kernels
+from codegen.model_files import model_files
 from codegen.torch_plan import Plan, PlannedStep
 from codegen.triton_program import TritonProgram
 
@@ -28,6 +29,7 @@ __all__ = [
     "compile_backbone",
     "kernel_files",
     "kernel_program",
+    "model_files",
     "plan_kernels",
     "tune_attention",
 ]

@@ -7,8 +7,9 @@ from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from codegen.attention import Backend, choose_backend, kernel_program, torch_program
+from codegen.attention import Backend, choose_backend, kernel_program
 from codegen.generated import load_source, module_name
+from codegen.model_layers import model_layers
 from codegen.rendering import render
 from graphir import AttentionGraph, AttentionLayer, Backbone, InputError
 from graphir.checks import check_whole
@@ -57,42 +58,38 @@ def backbone_source(
     Raises:
         InputError: for sizes below 1 or a probability outside [0, 1).
     """
-    for what, size in (("vocab_size", vocab_size), ("max_positions", max_positions)):
-        check_whole(size, what)
-    if not 0.0 <= dropout < 1.0:
-        raise InputError(f"dropout must be at least 0 and below 1, not {dropout!r}")
-
-    # Layers with one graph share one function, named after the first of them.
-    names: dict[AttentionGraph, str] = {}
-    mixers: list[str] = []
-    for number, layer in enumerate(backbone.layers, 1):
-        if isinstance(layer, AttentionLayer):
-            name = names.setdefault(layer.graph, f"attention_{number}")
-            mixers.append(f'Attention({name}, inputs="{"".join(layer.graph.inputs)}")')
-        else:
-            mixers.append(f"LightConv({layer.kernel_size})")
-    kernels = kernels if names else "none"
-    programs = [torch_program(graph, name)[0] for graph, name in names.items()]
-    modules = [_kernel_module(graph) for graph in names] if kernels in ("preferred", "only") else []
+    check_model_sizes(vocab_size, max_positions, dropout)
+    layers = model_layers(backbone)
+    kernels = kernels if layers.programs else "none"
+    modules = [_kernel_module(graph) for graph in layers.graphs] if kernels in ("preferred", "only") else []
     imports = [*_IMPORTS[kernels], *(["from pathlib import Path"] if loader else [])]
     return render(
         "torch/backbone.py.jinja",
         backbone=backbone,
         layer_lines=backbone.equation().splitlines(),
-        programs=programs,
-        needed=frozenset().union(*(program.needed for program in programs)),
-        mixers=mixers,
-        has_conv=any(mixer.startswith("LightConv") for mixer in mixers),
+        layers=layers,
         vocab_size=vocab_size,
         max_positions=max_positions,
         dropout=float(dropout),
         loader=loader,
         kernels=kernels,
         modules=modules,
-        decorators=_decorators(kernels, len(programs), modules),
+        decorators=_decorators(kernels, len(layers.programs), modules),
         imports=list(dict.fromkeys(imports)),
         needs="torch alone" + ("" if kernels == "none" else ", and Triton for its kernels"),
     )
+
+
+def check_model_sizes(vocab_size: int, max_positions: int, dropout: float) -> None:
+    """Refuse what no model has.
+
+    Raises:
+        InputError: for sizes below 1 or a probability outside [0, 1).
+    """
+    for what, size in (("vocab_size", vocab_size), ("max_positions", max_positions)):
+        check_whole(size, what)
+    if not 0.0 <= dropout < 1.0:
+        raise InputError(f"dropout must be at least 0 and below 1, not {dropout!r}")
 
 
 def kernel_files(backbone: Backbone) -> dict[str, str]:

@@ -13,7 +13,7 @@ from graphir.checks import check_whole, excerpt
 from graphir.errors import GraphError
 from graphir.files import read_json, require_format, require_keys, write_json
 from graphir.graph import AttentionGraph
-from graphir.validation import check_name
+from graphir.validation import MAX_NAME, check_name
 
 if TYPE_CHECKING:
     from graphir.cost import Cost
@@ -24,6 +24,13 @@ MAX_LAYERS = 128
 MAX_SIZE = 65_536
 """Largest hidden or feed-forward size."""
 MAX_KERNEL_SIZE = 1_023
+
+SIZES = {
+    "small": {"hidden_size": 256, "heads": 4, "ffn_size": 1024},
+    "base": {"hidden_size": 768, "heads": 12, "ffn_size": 3072},
+    "large": {"hidden_size": 1024, "heads": 16, "ffn_size": 4096},
+}
+"""The usual sizes of BERT's family, all with heads of 64; the layers stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,26 @@ class Backbone:
     def head_dim(self) -> int:
         """Width of one head."""
         return self.hidden_size // self.heads
+
+    def resized(self, size: str) -> Backbone:
+        """The same layers in a usual size; ``-small``, ``-base`` or ``-large`` ends its name.
+
+        Raises:
+            GraphError: for an unknown size.
+
+        Example:
+            >>> from graphir import presets
+            >>> small = presets.get("autobert-zero").resized("small")
+            >>> small.name, small.hidden_size, small.heads, small.ffn_size
+            ('autobert-zero-small', 256, 4, 1024)
+        """
+        if size not in SIZES:
+            raise GraphError(f"size must be one of {', '.join(SIZES)}, not {excerpt(size)}")
+        stem = self.name
+        for suffix in SIZES:
+            stem = stem.removesuffix(f"-{suffix}")
+        name = f"{stem[: MAX_NAME - len(size) - 1]}-{size}"
+        return Backbone(self.layers, **SIZES[size], name=name)
 
     @property
     def graphs(self) -> tuple[AttentionGraph, ...]:

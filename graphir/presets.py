@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from graphir.backbone import AttentionLayer, Backbone, ConvLayer, Layer
+from graphir.backbone import SIZES, AttentionLayer, Backbone, ConvLayer, Layer
 from graphir.errors import PresetError
 from graphir.graph import AttentionGraph
 from graphir.validation import nearest
@@ -45,14 +45,19 @@ _BACKBONES: dict[str, tuple[int | str, ...]] = {
 
 
 def names() -> tuple[str, ...]:
-    """The names that `get` takes, sorted; every attention layer of a backbone is ``<backbone>/<number>``."""
+    """The names that `get` takes, sorted.
+
+    Every attention layer of a backbone is ``<backbone>/<number>``, and every backbone stands in the usual sizes under
+    ``<backbone>-<size>``; without a size it is ``base``.
+    """
     layers = [
         f"{name}/{number}"
         for name, parts in _BACKBONES.items()
         for number, part in enumerate(parts, 1)
         if isinstance(part, str)
     ]
-    return tuple(sorted([*_GRAPHS, *_BACKBONES, *layers], key=_natural))
+    sized = [f"{name}-{size}" for name in _BACKBONES for size in SIZES]
+    return tuple(sorted([*_GRAPHS, *_BACKBONES, *layers, *sized], key=_natural))
 
 
 @cache
@@ -69,14 +74,21 @@ def get(name: str) -> AttentionGraph | Backbone:
     if name in _GRAPHS:
         return AttentionGraph.from_expression(_GRAPHS[name], name=name)
     if name in _BACKBONES:
-        layers = tuple(_layer(name, number, part) for number, part in enumerate(_BACKBONES[name], 1))
-        return Backbone(layers, hidden_size=768, heads=12, ffn_size=3072, name=name)
+        return _backbone(name)
+    stem, _, size = name.rpartition("-")
+    if stem in _BACKBONES and size in SIZES:
+        return _backbone(stem).resized(size)
     if name in names():
         backbone, _, number = name.partition("/")
         layer = _layer(backbone, int(number), _BACKBONES[backbone][int(number) - 1])
         assert isinstance(layer, AttentionLayer)  # names() lists attention layers only
         return layer.graph
     raise PresetError(f"unknown preset {name[:60]!r}; {nearest(name, names())}")
+
+
+def _backbone(name: str) -> Backbone:
+    layers = tuple(_layer(name, number, part) for number, part in enumerate(_BACKBONES[name], 1))
+    return Backbone(layers, **SIZES["base"], name=name)
 
 
 def _layer(backbone: str, number: int, part: int | str) -> Layer:

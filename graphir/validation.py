@@ -20,7 +20,9 @@ INPUT_NAMES = ("Q", "K", "V")
 MAX_NODES = 64
 """Largest number of nodes in one graph."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/+-]{0,79}")
+MAX_NAME = 80
+"""Longest display name, in characters."""
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 ._/+-]{{0,{MAX_NAME - 1}}}")
 _NODE_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
 
@@ -40,11 +42,11 @@ def check_name(name: Any, what: str = "name") -> str:
     """Return ``name`` if it is a safe display name.
 
     Raises:
-        GraphError: where it is not 1 to 80 letters, digits, spaces or ``. _ / + -``.
+        GraphError: where it is not 1 to `MAX_NAME` letters, digits, spaces or ``. _ / + -``.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise GraphError(
-            f"the {what} {excerpt(name)} is not allowed: use 1 to 80 letters, digits, spaces or "
+            f"the {what} {excerpt(name)} is not allowed: use 1 to {MAX_NAME} letters, digits, spaces or "
             ". _ / + -, beginning with a letter or digit"
         )
     return name

@@ -6,7 +6,7 @@ from graphir.lazy import lazy_face
 
 if TYPE_CHECKING:
     from runtime.bench import Benchmark, Setting, benchmark
-    from runtime.export import TrainedModel, load_model
+    from runtime.model_folder import TrainedModel, load_model
     from runtime.pipeline import Outcome
     from runtime.proxy_config import ProxyConfig
     from runtime.run import Run
@@ -29,7 +29,7 @@ __getattr__, __dir__ = lazy_face(
     __name__,
     {
         "runtime.bench": ("Benchmark", "Setting", "benchmark"),
-        "runtime.export": ("TrainedModel", "load_model"),
+        "runtime.model_folder": ("TrainedModel", "load_model"),
         "runtime.pipeline": ("Outcome",),
         "runtime.proxy_config": ("ProxyConfig",),
         "runtime.run": ("Run",),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from codegen import Backend, backbone_source, compile_attention, kernel_files, kernel_program
 from codegen.attention import choose_backend
+from codegen.model_files import module_name
 from graphir import AttentionGraph, Backbone
-from runtime.export import module_name
 
 
 def describe_source(target: AttentionGraph | Backbone, backend: Backend = "auto") -> str:

@@ -17,8 +17,8 @@ from evolution import Candidate, SearchResult, Study, search
 from graphir.files import write_json
 from runtime.console import printable
 from runtime.corpus import Corpus
-from runtime.export import TrainedModel, save_model
 from runtime.masking import training_batches
+from runtime.model_folder import TrainedModel, save_model
 from runtime.proxy import MaskedLanguageModelEvaluator, ProxyData, prepare
 from runtime.run import Run, RunError, new_folder
 from runtime.supernet import Supernet, SupernetError, warm_up

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 
 from graphir import InputError, OpnasError
@@ -92,12 +92,17 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     )
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=[_special_token(token) for token in SPECIAL_TOKENS],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def _special_token(token: str) -> AddedToken:
+    """[MASK] swallows the space before it: in training it hides whole tokens, which begin with theirs."""
+    return AddedToken(token, special=True, normalized=False, lstrip=token == "[MASK]")
 
 
 def save_tokenizer(tokenizer: Tokenizer, path: str | Path) -> None:

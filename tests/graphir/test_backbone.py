@@ -56,6 +56,16 @@ def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, object], words: str)
     assert words in str(caught.value)
 
 
+def test_a_resized_backbone_keeps_its_layers_and_says_its_size() -> None:
+    large = SMALL.resized("large")
+    assert (large.hidden_size, large.heads, large.ffn_size, large.layers) == (1024, 16, 4096, SMALL.layers)
+    assert large.name == "small-large"
+    assert large.resized("base").name == "small-base"  # one size, not two
+    assert len(Backbone(SMALL.layers, name="n" * 80).resized("small").name) == 80
+    with pytest.raises(GraphError, match="size must be one of small, base, large, not 'tiny'"):
+        SMALL.resized("tiny")
+
+
 @pytest.mark.parametrize(
     ("layer", "words"),
     [

@@ -58,8 +58,33 @@ def test_bert_is_twelve_times_plain_attention() -> None:
     assert (len(bert.layers), bert.hidden_size, bert.heads, bert.ffn_size) == (12, 768, 12, 3072)
 
 
+@pytest.mark.parametrize(
+    ("size", "sizes"),
+    [("small", (256, 4, 1024)), ("base", (768, 12, 3072)), ("large", (1024, 16, 4096))],
+)
+@pytest.mark.parametrize("name", ["autobert-zero", "bert"])
+def test_backbones_stand_in_three_sizes_with_the_same_layers(
+    name: str, size: str, sizes: tuple[int, int, int]
+) -> None:
+    sized = presets.get(f"{name}-{size}")
+    assert isinstance(sized, Backbone)
+    assert (sized.hidden_size, sized.heads, sized.ffn_size) == sizes
+    assert sized.head_dim == 64
+    assert sized.layers == presets.get(name).layers
+
+
+def test_the_base_size_is_the_backbone_itself() -> None:
+    assert presets.get("autobert-zero-base").canonical_hash() == presets.get("autobert-zero").canonical_hash()
+    assert (
+        presets.get("autobert-zero-small").canonical_hash() != presets.get("autobert-zero").canonical_hash()
+    )
+
+
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(KeyError, match="autobert-zero"):
         presets.get("autobert-zro")
     with pytest.raises(KeyError, match="unknown preset"):
         presets.get("autobert-zero/1")
+    for name in ("autobert-zero-tiny", "linear-attention-small", "autobert-zero/2-small"):
+        with pytest.raises(KeyError, match="unknown preset"):
+            presets.get(name)

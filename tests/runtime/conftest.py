@@ -87,6 +87,23 @@ def tiny_config():
     )
 
 
+@pytest.fixture(scope="session")
+def transformers(tmp_path_factory):
+    """The package, offline and with a cache of its own; it takes some seconds to import."""
+    import os
+
+    os.environ |= {
+        "HF_HOME": str(tmp_path_factory.mktemp("huggingface")),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    import transformers
+    import triton  # noqa: F401  # in its interpreter, whatever a test says of TRITON_INTERPRET later
+
+    return transformers
+
+
 @pytest.fixture
 def opnas(monkeypatch, capsys):
     """Run the command line in this process: ``code, out, err = opnas("inspect", "bert/1")``."""

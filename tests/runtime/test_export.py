@@ -1,7 +1,6 @@
 """An exported folder needs nothing of ours."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -13,25 +12,18 @@ from tokenizers import Tokenizer
 
 from codegen import compile_backbone
 from graphir import AttentionLayer, Backbone, ConvLayer, presets
-from runtime.export import TrainedModel, export_backbone, load_model, save_model
+from runtime.export import export_backbone
+from runtime.model_folder import TrainedModel, load_model, save_model
 from runtime.run import RunError
 from runtime.tokenizer import MIN_VOCAB_SIZE, train_tokenizer
+from tests.runtime.fresh_process import run_without_rooms
 
-# Imports the exported module with none of our rooms in reach, and writes its logits.
-FRESH_PROCESS = """
-import sys
-from pathlib import Path
+# Imports the exported module, and writes its logits.
+LOGITS = """
 import numpy as np
 import torch
 folder = Path(sys.argv[1])
-sys.path = [str(folder)] + [p for p in sys.path if not (Path(p or ".") / "graphir").exists()]
-sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
-for room in ("graphir", "codegen", "evolution", "runtime", "templates"):
-    try:
-        __import__(room)
-    except ModuleNotFoundError:
-        continue
-    raise SystemExit(f"{room} is in reach: this test would prove nothing")
+sys.path.insert(0, str(folder))
 (module,) = [path.stem for path in folder.glob("modeling_*.py")]
 model = __import__(module).load()
 kernels = [loaded for name, loaded in sys.modules.items() if name.startswith(f"{module}_kernels_")]
@@ -51,20 +43,13 @@ def logits_of_a_fresh_process(folder, ids, mask, interpret="0"):
     """The logits, and the modules of kernels that ran."""
     np.save(folder / "ids.npy", ids.numpy())
     np.save(folder / "mask.npy", mask.numpy())
-    done = subprocess.run(
-        [sys.executable, "-c", FRESH_PROCESS, str(folder)],
-        env={**os.environ, "TRITON_INTERPRET": interpret},
-        capture_output=True,
-        text=True,
-        cwd=folder,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return torch.from_numpy(np.load(folder / "logits.npy")), done.stdout.split()
+    printed = run_without_rooms(LOGITS, folder, cwd=folder, TRITON_INTERPRET=interpret)
+    return torch.from_numpy(np.load(folder / "logits.npy")), printed.split()
 
 
 def test_an_exported_search_gives_the_same_logits_without_our_rooms(opnas, tmp_path, finished_run):
     out = tmp_path / "model"
-    code, printed, _ = opnas("export", finished_run, "--out", out)
+    code, printed, _ = opnas("export", finished_run, "--out", out, "--form", "torch")
     assert code == 0
     for name in ("model.safetensors", "config.json", "backbone.json", "backbone.svg", "tokenizer.json"):
         assert (out / name).stat().st_size > 0
@@ -85,7 +70,7 @@ def test_an_exported_search_gives_the_same_logits_without_our_rooms(opnas, tmp_p
 
 def test_an_exported_folder_describes_itself(opnas, tmp_path, finished_run):
     out = tmp_path / "model"
-    opnas("export", finished_run, "--out", out)
+    opnas("export", finished_run, "--out", out, "--form", "torch")
     config = json.loads((out / "config.json").read_text())
     backbone = Backbone.load(out / "backbone.json")
     assert config["format"] == "opnas.model/1"
@@ -99,7 +84,7 @@ def test_an_exported_folder_describes_itself(opnas, tmp_path, finished_run):
 
 def test_the_code_in_the_model_card_runs(opnas, tmp_path, finished_run):
     out = tmp_path / "model"
-    opnas("export", finished_run, "--out", out)
+    opnas("export", finished_run, "--out", out, "--form", "torch")
     code = (out / "README.md").read_text().split("```python\n")[1].split("```")[0]
     done = subprocess.run(
         [sys.executable, "-c", code + "\nprint(tuple(logits.shape))"], capture_output=True, text=True, cwd=out
@@ -111,7 +96,7 @@ def test_the_code_in_the_model_card_runs(opnas, tmp_path, finished_run):
 def test_an_untrained_backbone_is_exported_and_says_so(opnas, tmp_path):
     backbone = Backbone(presets.get("autobert-zero").layers[:4], 32, 2, 64, name="four layers")
     backbone.save(tmp_path / "backbone.json")
-    code, _, _ = opnas("export", tmp_path / "backbone.json", "--out", tmp_path / "model")
+    code, _, _ = opnas("export", tmp_path / "backbone.json", "--out", tmp_path / "model", "--form", "torch")
     assert code == 0
     assert "untrained" in (tmp_path / "model" / "README.md").read_text()
     ids, mask = torch.arange(12).reshape(2, 6), torch.ones(2, 6, dtype=torch.bool)
@@ -169,7 +154,7 @@ def test_a_drawing_that_fails_loses_no_model(tmp_path, monkeypatch):
     monkeypatch.setattr(Backbone, "draw", broken)
     backbone = Backbone(presets.get("bert").layers[:1], 16, 2, 32)
     with pytest.warns(UserWarning, match="could not be drawn: no fonts here"):
-        export_backbone(backbone, tmp_path / "model", vocab_size=50)
+        export_backbone(backbone, tmp_path / "model", vocab_size=50, form="torch")
     assert load_model(tmp_path / "model").backbone == backbone
     assert not list((tmp_path / "model").glob("backbone.*g"))
     assert "backbone.svg" not in (tmp_path / "model" / "README.md").read_text()
@@ -179,7 +164,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def full_disk(*arguments, **options):
         raise OSError(28, "No space left on device", "model.safetensors")
 
-    monkeypatch.setattr("runtime.export.save_weights", full_disk)
+    monkeypatch.setattr("runtime.transformers_folder.save_weights", full_disk)
     backbone = Backbone(presets.get("bert").layers[:1], 16, 2, 32)
     with pytest.raises(OSError, match="No space"):
         export_backbone(backbone, tmp_path / "model", vocab_size=50)
