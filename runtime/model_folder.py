@@ -121,9 +121,7 @@ def _draw(backbone: Backbone, folder: Path) -> bool:
     try:
         for suffix in ("svg", "png"):
             backbone.draw(folder / f"backbone.{suffix}")
-    except (
-        Exception
-    ) as error:  # drawing libraries fail in many ways, and none of them is worth a trained model
+    except Exception as error:  # drawing fails in many ways, and none of them is worth a trained model
         for path in folder.glob("backbone.[sp]*g"):
             path.unlink()
         warnings.warn(f"the architecture could not be drawn: {error}", stacklevel=4)
