@@ -10,28 +10,23 @@ import hashlib
 import linecache
 import sys
 import threading
-from collections import deque
+import weakref
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from weakref import WeakValueDictionary
 
-MAX_KNOWN_SOURCES = 1024
-"""Of how many generated modules the lines are kept for tracebacks."""
-
 __path__: list[str] = []  # a package: its modules are found by `_Finder` alone
 
 _lock = threading.RLock()
 _modules: WeakValueDictionary[str, ModuleType] = WeakValueDictionary()
-_known_sources: deque[str] = deque()
-"""File names, the oldest first."""
 
 
 def load_source(source: str, stem: str, operators: bool = False) -> ModuleType:
     """The module that generated source makes; the same text gives the same module while that is in use.
 
-    The text is known to `linecache` under a name made from its content, so that tracebacks and
+    While the module lives, the text is known to `linecache` under a name made from its content, so that tracebacks and
     `inspect.getsource` show the generated lines. Only source that `codegen.rendering.render` wrote is ever given here.
 
     Args:
@@ -47,12 +42,13 @@ def load_source(source: str, stem: str, operators: bool = False) -> ModuleType:
     with _lock:
         module = _modules.get(name)
         if module is None:
-            _remember_lines(source, filename)
             module = ModuleType(name, f"Generated source {filename}.")
             module.__file__ = filename
-            exec(compile(source, filename, "exec"), module.__dict__)
-            # Whoever holds a function of the module holds its globals, and so the module.
+            # Whoever holds a function of the module holds its globals, and so the module, and so its lines.
             module.__dict__["_module"] = module
+            linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+            weakref.finalize(module, linecache.cache.pop, filename, None)
+            exec(compile(source, filename, "exec"), module.__dict__)
             _modules[name] = module
         if operators:
             sys.modules[name] = module
@@ -62,14 +58,6 @@ def load_source(source: str, stem: str, operators: bool = False) -> ModuleType:
 def module_name(source: str, stem: str) -> str:
     """Under which name the module of a text can be imported, once it has been loaded."""
     return f"{__name__}.{stem}_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
-
-
-def _remember_lines(source: str, filename: str) -> None:
-    if filename not in linecache.cache:
-        _known_sources.append(filename)
-    while len(_known_sources) > MAX_KNOWN_SOURCES:
-        linecache.cache.pop(_known_sources.popleft(), None)
-    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
 
 
 class _Finder(MetaPathFinder, Loader):

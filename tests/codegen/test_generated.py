@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import inspect
+import linecache
 import pickle
 import sys
 import threading
@@ -32,12 +33,19 @@ def test_one_text_is_one_module_that_others_can_import():
 def test_a_module_lives_as_long_as_its_functions_and_no_longer():
     source = TEXT.format(number=42)
     answer = load_source(source, "text").answer
+    for number in range(2000):
+        load_source(TEXT.format(number=-number), "text")
     gc.collect()
     assert importlib.import_module(module_name(source, "text")).answer is answer
+    assert inspect.getsource(answer) == "def answer():\n    return 42\n"
     source = TEXT.format(number=43)
-    gone = weakref.ref(load_source(source, "text"))
+    module = load_source(source, "text")
+    gone, filename = weakref.ref(module), module.__file__
+    assert filename in linecache.cache
+    del module
     gc.collect()
     assert gone() is None
+    assert filename not in linecache.cache
     with pytest.raises(ModuleNotFoundError, match="generated in another process: send the graph"):
         importlib.import_module(module_name(source, "text"))
 

@@ -142,7 +142,8 @@ def test_repeated_squaring_neither_hangs_nor_writes_endless_numbers(draw, assert
     attention = compile_attention(
         AttentionGraph.from_expression(f"t0 = Q.T @ Q + Q.T @ Q; {squares} Q @ t40")
     )
-    assert len(attention.source) < 10_000
+    # The function itself, behind the small functions that it shares with others.
+    assert len(attention.source.partition("\ndef attention(")[2]) < 10_000
 
 
 def test_sixty_doublings_are_right(draw, assert_agrees):

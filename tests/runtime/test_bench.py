@@ -13,7 +13,7 @@ import torch
 import runtime.accuracy
 import runtime.bench
 import runtime.eager
-from codegen import BackendError
+from codegen import BackendError, compile_attention
 from graphir import PAPER_OPERATIONS, AttentionGraph, presets
 from runtime.accuracy import (
     WRONG,
@@ -115,7 +115,8 @@ def test_torch_compile_takes_part_in_the_first_graphs_alone_where_that_is_wanted
 
 
 def test_a_backend_that_cannot_run_is_refused_before_anything_is_measured(monkeypatch):
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    kernels = compile_attention(presets.get("bert/1"), "triton").function.__globals__
+    monkeypatch.setitem(kernels, "INTERPRETED", False)
     told = []
     with pytest.raises(BackendError, match="GPU"):
         benchmark(["bert/1"], replace(SMALL, backend="triton"), progress=told.append)
