@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
-from contextlib import suppress
 from pathlib import Path
+
+from graphir.files import write_whole
 
 
 def cache_folder(kind: str) -> Path | None:
@@ -41,14 +41,6 @@ def write_cached(path: Path | None, text: str) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
+        write_whole(path, text.encode("utf-8"))
     except OSError as error:
         warnings.warn(f"nothing is kept in {path.parent} for the next time: {error.strerror}", stacklevel=3)
