@@ -361,7 +361,7 @@ def bench(
             "compiled_graphs": compiled or 0,
             "forward": False,
             "judged_heads": 1,
-            "least_seconds": 1.5,
+            "least_seconds": 4.0,
         }
         setting = Setting(**sizes, **(choices | few), rounds=3 if rounds is None else rounds)
     else:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-MOST_ROUNDS = 100
+MOST_ROUNDS = 300
 """Of a function that is over at once."""
 
 
