@@ -1,41 +1,10 @@
-"""Devices by name: what plans and tile sizes need to know of them. Peaks are those of the data sheets, dense."""
+"""Devices as kernels see them: those of `graphir.devices`, and their memory on chip by target."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from graphir.devices import DEVICES, Device
 
-
-@dataclass(frozen=True)
-class Device:
-    """A GPU.
-
-    Attributes:
-        name: as people call it.
-        target: what kernels are built for, e.g. ``sm_90`` or ``gfx942``.
-        matrix_flops: operations a second of products of 16-bit matrices.
-        vector_flops: operations a second on float32 vectors.
-        bandwidth: bytes a second of its memory.
-        shared_memory: bytes that one program may have of on-chip memory.
-    """
-
-    name: str
-    target: str
-    matrix_flops: float
-    vector_flops: float
-    bandwidth: float
-    shared_memory: int
-
-
-DEVICES = {
-    device.name: device
-    for device in (
-        Device("A100", "sm_80", 312e12, 19.5e12, 2.04e12, 163 * 1024),
-        Device("H100", "sm_90", 989e12, 66.9e12, 3.35e12, 227 * 1024),
-        Device("H200", "sm_90", 989e12, 66.9e12, 4.8e12, 227 * 1024),
-        Device("B200", "sm_100", 2250e12, 75e12, 7.7e12, 227 * 1024),
-        Device("MI300X", "gfx942", 1307e12, 163.4e12, 5.3e12, 64 * 1024),
-    )
-}
+__all__ = ["DEVICES", "SHARED_MEMORY", "Device"]
 
 SHARED_MEMORY = {device.target: device.shared_memory for device in DEVICES.values()}
 """Bytes of on-chip memory that one program may have, by target."""

@@ -235,6 +235,23 @@ class Backbone:
 
         return backbone_to_mermaid(self)
 
+    def to_svg(self) -> str:
+        """All layers as one ``svg`` element."""
+        from graphir.pictures import backbone_scene
+        from graphir.svg import to_svg
+
+        return to_svg(backbone_scene(self))
+
+    def _repr_svg_(self) -> str:
+        """For notebooks."""
+        return self.to_svg()
+
+    def _repr_latex_(self) -> str:
+        """For notebooks and what is made of them in LaTeX: a line for every layer."""
+        lines = [line.split(": ", 1) for line in self.equation("latex").splitlines()]
+        rows = r" \\ ".join(rf"{number}&: {formula}" for number, formula in lines)
+        return rf"$\begin{{aligned}}{rows}\end{{aligned}}$"
+
     def draw(self, path: str | Path) -> None:
         """Draw all layers to ``path``, an ``.svg`` or ``.png`` file."""
         from graphir.drawing import draw_backbone

@@ -231,6 +231,21 @@ class AttentionGraph:
 
         return graph_to_mermaid(self)
 
+    def to_svg(self) -> str:
+        """The layered graph as one ``svg`` element."""
+        from graphir.pictures import graph_scene
+        from graphir.svg import to_svg
+
+        return to_svg(graph_scene(self))
+
+    def _repr_svg_(self) -> str:
+        """For notebooks."""
+        return self.to_svg()
+
+    def _repr_latex_(self) -> str:
+        """For notebooks and what is made of them in LaTeX."""
+        return rf"$\displaystyle {self.equation('latex')}$"
+
     def draw(self, path: str | Path) -> None:
         """Draw the layered graph to ``path``, an ``.svg`` or ``.png`` file.
 
