@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, OpnasError, presets
     from runtime import Run, RunConfig, Setting, benchmark
     from runtime.export import export
+    from runtime.report import report
     from runtime.search import resume, search
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "presets",
     "random_backbone",
     "random_graph",
+    "report",
     "resume",
     "search",
     "tune_attention",
@@ -72,6 +74,7 @@ __getattr__, __dir__ = lazy_face(
         "graphir": ("AttentionGraph", "AttentionLayer", "Backbone", "ConvLayer", "OpnasError"),
         "runtime": ("Run", "RunConfig", "Setting", "benchmark"),
         "runtime.export": ("export",),
+        "runtime.report": ("report",),
         "runtime.search": ("resume", "search"),
     },
     modules=("graphir.presets",),

@@ -24,12 +24,14 @@ class Objective:
 
     Attributes:
         name: as a metric is called.
-        title: for people, with its unit.
+        title: for people: of what, and where it comes from.
+        unit: of the values; empty for counts.
         values: by index of the candidate.
     """
 
     name: str
     title: str
+    unit: str
     values: dict[int, float]
 
 
@@ -43,24 +45,21 @@ def objectives_of(candidates: Sequence[Candidate], config: RunConfig) -> tuple[O
     proxy = config.proxy
     size = f"a pass of {proxy.batch_size} x {proxy.seq_len} tokens"
 
-    def counted(count: Callable[[Cost], float]) -> Callable[[Candidate], float]:
-        return lambda c: count(cost_of(c.backbone, proxy.seq_len, proxy.batch_size))
-
-    table: dict[str, tuple[str, Callable[[Candidate], float]]] = {
-        "parameters": ("parameters", counted(lambda cost: cost.parameters)),
-        "operations": (f"operations of {size}", counted(lambda cost: cost.flops)),
-        "latency": (
-            f"roofline latency on {DEVICE.name} of {size}, seconds",
-            counted(lambda cost: roofline_seconds(cost, DEVICE)),
-        ),
+    costs = {c.index: cost_of(c.backbone, proxy.seq_len, proxy.batch_size) for c in candidates}
+    table: dict[str, tuple[str, str, Callable[[Cost], float]]] = {
+        "parameters": ("of all layers, without embeddings", "", lambda cost: cost.parameters),
+        "operations": (f"of {size}", "", lambda cost: cost.flops),
+        "latency": (f"roofline of {size} on {DEVICE.name}", "s", lambda cost: roofline_seconds(cost, DEVICE)),
     }
     found = []
-    for name, (title, computed) in table.items():
+    for name, (title, unit, counted) in table.items():
         recorded = {c.index: c.metrics.get(name, math.nan) for c in candidates}
         if recorded and all(map(math.isfinite, recorded.values())):
-            found.append(Objective(name, f"{name}, as recorded", recorded))
+            found.append(Objective(name, "as recorded with the evaluation", unit, recorded))
         else:
-            found.append(Objective(name, title, {c.index: computed(c) for c in candidates}))
+            found.append(
+                Objective(name, title, unit, {index: counted(cost) for index, cost in costs.items()})
+            )
     return tuple(found)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from evolution.strategy import OperationPriorityEvolution
 from runtime.report.data import RunData
 
-MOST_MOMENTS = 48
+MOST_MOMENTS = 32
 """Columns of the heat map: as many as a phone can show."""
 
 

@@ -53,8 +53,8 @@ def _tables(data: Any, title: str) -> list[Table]:
         plain = {str(name): value for name, value in data.items() if not _nested(value)}
         found = []
         if plain:
-            rows = [(name, show(value)) for name, value in plain.items()]
-            found.append(Table(title, (), tuple(rows[:MOST_ROWS])))
+            named = [(name, show(value)) for name, value in plain.items()]
+            found.append(Table(title, (), tuple(named[:MOST_ROWS])))
         for name, value in data.items():
             if _nested(value) and len(found) < MOST_TABLES:
                 found += _tables(value, f"{title}: {name}" if title else str(name))
