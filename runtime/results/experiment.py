@@ -61,7 +61,7 @@ class Experiment:
         tuning = self._tune()
         chosen = {model: min(trials, key=lambda trial: trial["loss"]) for model, trials in tuning.items()}
         settings = {model: trial["setting"] for model, trial in chosen.items()}
-        settings |= {model: settings[AUTOBERT_ZERO] for model in ABLATIONS}
+        settings |= dict.fromkeys(ABLATIONS, settings[AUTOBERT_ZERO])
         pretraining = self._pretrain(settings)
         long = self._pretrain_long(settings)
         tasks = self._finetune(settings)

@@ -1,4 +1,4 @@
-"""The mask of the public reproduction, to be compared with ours: padded query rows are masked instead of padded keys."""
+"""The mask of the public reproduction: padded query rows are masked instead of padded keys."""
 
 from __future__ import annotations
 

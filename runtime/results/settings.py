@@ -101,7 +101,8 @@ def known_backbones(settings: ResultsSettings) -> dict[str, Backbone]:
     """
     winner = presets.get("autobert-zero")
     plain = presets.get("bert/1")
-    assert isinstance(winner, Backbone) and isinstance(plain, AttentionGraph)
+    assert isinstance(winner, Backbone)
+    assert isinstance(plain, AttentionGraph)
     between = [layer if layer.kind == "conv" else AttentionLayer(plain) for layer in winner.layers]
     before = [
         layer if isinstance(layer, ConvLayer) else winner.layers[number - 1]
