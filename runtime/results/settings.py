@@ -33,13 +33,13 @@ class ResultsSettings:
     ffn_size: int = 256
     vocab_size: int = 4000
     seq_len: int = 128
-    batch_size: int = 16
+    batch_size: int = 8
     steps: int = 2000
     learning_rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
     warm_up: float = 0.3
     other_warm_ups: tuple[float, ...] = (0.1, 0.6)
     seeds: tuple[int, ...] = (0, 1, 2)
-    long: int = 4
+    long: int = 2
     candidates: int = 24
     warm_up_steps: int = 200
     candidate_steps: int = 60
