@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     )
     from evolution import Candidate, SearchSpace, Study, mutate_graph, random_backbone, random_graph
     from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, OpnasError, presets
-    from runtime import Run, RunConfig, Setting, benchmark
+    from runtime import Pretraining, Run, RunConfig, Setting, benchmark
     from runtime.export import export
+    from runtime.pretraining.pretrain import pretrain
     from runtime.search import resume, search
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "CompiledAttention",
     "ConvLayer",
     "OpnasError",
+    "Pretraining",
     "Run",
     "RunConfig",
     "SearchSpace",
@@ -43,6 +45,7 @@ __all__ = [
     "export",
     "mutate_graph",
     "presets",
+    "pretrain",
     "random_backbone",
     "random_graph",
     "resume",
@@ -70,8 +73,9 @@ __getattr__, __dir__ = lazy_face(
             "random_graph",
         ),
         "graphir": ("AttentionGraph", "AttentionLayer", "Backbone", "ConvLayer", "OpnasError"),
-        "runtime": ("Run", "RunConfig", "Setting", "benchmark"),
+        "runtime": ("Pretraining", "Run", "RunConfig", "Setting", "benchmark"),
         "runtime.export": ("export",),
+        "runtime.pretraining.pretrain": ("pretrain",),
         "runtime.search": ("resume", "search"),
     },
     modules=("graphir.presets",),

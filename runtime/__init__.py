@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from runtime.bench import Benchmark, Setting, benchmark
     from runtime.model_folder import TrainedModel, load_model
     from runtime.pipeline import Outcome
+    from runtime.pretraining.report import PretrainingReport
+    from runtime.pretraining.settings import Pretraining
     from runtime.proxy_config import ProxyConfig
     from runtime.run import Run
     from runtime.run_config import RunConfig
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Benchmark",
     "Outcome",
+    "Pretraining",
+    "PretrainingReport",
     "ProxyConfig",
     "Run",
     "RunConfig",
@@ -31,6 +35,8 @@ __getattr__, __dir__ = lazy_face(
         "runtime.bench": ("Benchmark", "Setting", "benchmark"),
         "runtime.model_folder": ("TrainedModel", "load_model"),
         "runtime.pipeline": ("Outcome",),
+        "runtime.pretraining.report": ("PretrainingReport",),
+        "runtime.pretraining.settings": ("Pretraining",),
         "runtime.proxy_config": ("ProxyConfig",),
         "runtime.run": ("Run",),
         "runtime.run_config": ("RunConfig",),
