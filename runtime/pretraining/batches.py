@@ -20,6 +20,10 @@ from runtime.special_tokens import SPECIAL_TOKENS
 Masking = Callable[[Tensor, Generator], MaskedBatch]
 """Hides tokens of sequences without padding, int64 ``[B, S]``."""
 
+_LEAST_ROWS = 16
+"""Sequences that are judged at once, even where fewer fit into a part of a step: judging keeps nothing for a backward
+pass, and so needs a small part of the memory."""
+
 WORD_MARKER = "\u0120"
 """What stands for a space in byte-level BPE; a token that begins with it begins a word."""
 
@@ -103,7 +107,7 @@ def held_out_batches(blocks: Blocks, masking: Masking, settings: Pretraining) ->
     numbers = np.arange(count) * len(blocks) // count
     generator = Generator("cpu").manual_seed(derived_seed("held out"))
     whole = masking(blocks.rows(numbers), generator)
-    return split_batch(whole, settings.batch_size // settings.accumulate)
+    return split_batch(whole, max(_LEAST_ROWS, settings.batch_size // settings.accumulate))
 
 
 def split_batch(batch: MaskedBatch, rows: int) -> list[MaskedBatch]:

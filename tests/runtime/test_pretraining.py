@@ -39,6 +39,14 @@ SETTINGS = Pretraining(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_drawings():
+    """Drawings of the same backbone again and again would take half of the time of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runtime.model_folder._draw", lambda backbone, folder: False)
+        yield
+
+
 def changed(**changes):
     return Pretraining(**SETTINGS.to_dict() | changes)
 

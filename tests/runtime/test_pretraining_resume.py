@@ -10,7 +10,8 @@ import sys
 DRIVER = """
 import os, signal, sys
 from pathlib import Path
-import accelerate, torch
+import accelerate, torch, torch._dynamo, torch.utils.checkpoint
+import matplotlib.backends.backend_agg, matplotlib.backends.backend_svg
 from graphir import Backbone, ConvLayer, presets
 from runtime.pretraining.pretrain import pretrain
 from runtime.pretraining.reporter import Silent
@@ -20,8 +21,8 @@ torch.set_num_threads(1)
 folder, text, deaths = Path(sys.argv[1]), sys.argv[2], [int(step) for step in sys.argv[3:]]
 backbone = Backbone((ConvLayer(3), presets.get("autobert-zero").layers[-1]), 16, 2, 32, name="tiny")
 settings = Pretraining(
-    steps=40, seq_len=32, batch_size=4, accumulate=2, learning_rate=1e-2, vocab_size=300, masking="word",
-    checkpoint_every=5, evaluate_every=7, device="cpu", gradient_checkpointing=True,
+    steps=40, seq_len=32, batch_size=4, accumulate=2, learning_rate=1e-2, vocab_size=300, masking="word", device="cpu",
+    checkpoint_every=5, evaluate_every=7, held_out_sequences=20, gradient_checkpointing=True,
 )
 
 class Death(Silent):
