@@ -93,9 +93,9 @@ class Batches:
         samples = np.arange(first, first + self.share)
         epochs, positions = np.divmod(samples, len(self.blocks))
         numbers = np.empty_like(samples)
-        for epoch in np.unique(epochs):
+        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
             within = epochs == epoch
-            order_seed = derived_seed("epoch", seed, int(epoch))
+            order_seed = derived_seed("epoch", seed, epoch)
             numbers[within] = permuted(positions[within], len(self.blocks), order_seed)
         generator = Generator("cpu").manual_seed(derived_seed("mask", seed, step, self.process))
         return split_batch(self.masking(self.blocks.rows(numbers), generator), self.part)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -70,8 +72,10 @@ class HubText:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What was asked for; rows are not compared."""
-        return {"data set": {**vars(self), "data_files": list(self.data_files)}}
+        """What was asked for, with hashes of files that are here. A data set of the hub is taken for the same until
+        another ``revision`` is asked for."""
+        files = [[name, _hash(Path(name))] for name in self.data_files]
+        return {"data set": {**vars(self), "data_files": files}}
 
     @property
     def size(self) -> None:
@@ -127,3 +131,11 @@ class HubText:
         if first is None:
             raise InputError(f"{self.name} has no row in its split {excerpt(self.split)}")
         yield from chain([first], rows)
+
+
+def _hash(path: Path) -> str | None:
+    """Of the content of a file; None for what is no file here, as an address."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]

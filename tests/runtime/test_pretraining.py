@@ -255,6 +255,20 @@ def test_a_checkpoint_that_cannot_be_read_is_passed_over(corpus_file, tmp_path, 
     assert again.losses == whole.losses
 
 
+def test_who_is_interrupted_at_the_very_end_need_not_learn_again(corpus_file, tmp_path, token_folder):
+    shared = {"settings": changed(steps=4), "tokens": token_folder, "log": False}
+    write = "runtime.pretraining.pretrain.write_report"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(BACKBONE, corpus_file, tmp_path / "out", **shared)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".pretraining"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Update, "step", lambda *arguments: pytest.fail("a step was done again"))
+        report = pretrain(BACKBONE, corpus_file, tmp_path / "out", **shared, resume=True)
+    assert len(report.losses) == 4
+
+
 def test_nothing_is_left_of_a_text_that_cannot_be_read(tmp_path):
     (tmp_path / "bad.txt").write_bytes(b"fine\n\xff\n")
     with pytest.raises(InputError, match=r"bad\.txt, line 2: it is not UTF-8"):
@@ -273,7 +287,9 @@ def command(corpus_file, tmp_path, token_folder):
 
 
 def test_the_command_shows_progress_and_says_what_came_of_it(opnas, command, held_out_file, tmp_path):
-    code, out, err = opnas(*command, "--held-out", held_out_file, "--masking", "word", "--decay", "cosine")
+    code, out, err = opnas(
+        *command, "--held-out", held_out_file, *("--masking", "word", "--precision", "bfloat16")
+    )
     assert code == 0, err
     assert "step 6/6, loss " in out
     assert "tokens/s" in out

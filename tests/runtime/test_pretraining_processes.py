@@ -25,7 +25,14 @@ def launch(processes, *arguments):
     """On CPUs ``accelerate launch`` starts one process alone; torch's own launcher sets up several in the same way."""
     return subprocess.run(
         [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)),
+            *(
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                "--nproc-per-node",
+                str(processes),
+            ),
             *("-m", "opnas", "pretrain", *map(str, arguments)),
         ],
         capture_output=True,

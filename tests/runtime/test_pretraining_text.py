@@ -155,6 +155,11 @@ def test_a_data_set_is_read_row_by_row(tmp_path, transformers, builder):
         path.write_text('{"body": "one  row", "n": 1}\n{"body": "another", "n": 2}\n')
     source = open_text(f"hf:{builder}?data_files={path}{query}")
     assert list(source.lines()) == ["one row", "", "another", ""]
+    found = tokenise_text(source, tmp_path / "tokens", 261)
+    assert found.file.tokens == sum(len(f" {line}") for line in ("one row", "another")) + 2  # a token a byte
+    before = source.identity
+    path.write_text(path.read_text().replace("another", "changed"))
+    assert source.identity != before
     with pytest.raises(InputError, match="row 1: the column 'title' holds None, not text; its columns are"):
         list(open_text(f"hf:{builder}?data_files={path}&column=title").lines())
 
