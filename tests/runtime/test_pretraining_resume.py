@@ -32,10 +32,19 @@ class Death(Silent):
         if record.step == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-def run(name, death=0):
+def die_in_a_checkpoint():
+    from runtime.pretraining import checkpoint
+    def save(weights, path):
+        path.write_bytes(b"half of a file")
+        os.kill(os.getpid(), signal.SIGKILL)
+    checkpoint.save_weights = save
+
+def run(name, death=0, in_checkpoint=False):
     child = os.fork()
     if child == 0:
         try:
+            if in_checkpoint:
+                die_in_a_checkpoint()
             pretrain(
                 backbone, text, folder / name, settings, held_out=text, tokens=folder / "tokens", resume=True,
                 reporter=Death(death), log=False,
@@ -49,6 +58,8 @@ def run(name, death=0):
 assert run("whole") == 0
 for step in deaths:
     assert run("killed", step) == -signal.SIGKILL, step
+assert run("killed", in_checkpoint=True) == -signal.SIGKILL
+assert list((folder / "killed" / ".pretraining").glob(".checkpoint-*.tmp")), "nothing was left half-written"
 assert run("killed") == 0
 """
 
@@ -56,7 +67,8 @@ assert run("killed") == 0
 def test_killed_at_three_random_steps_the_end_is_the_same_to_the_last_bit(tmp_path, corpus_file):
     seed = random.randrange(10**6)
     draws = random.Random(seed)
-    # Increasing, so that each process gets so far; within one checkpoint of each other at times.
+    # Increasing, so that each process gets so far; within one checkpoint of each other at times. The driver kills it once
+    # more while it writes a checkpoint.
     deaths = sorted(draws.sample(range(1, 40), 3))
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, str(tmp_path), str(corpus_file), *map(str, deaths)],
