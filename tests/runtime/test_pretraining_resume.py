@@ -67,8 +67,8 @@ assert run("killed") == 0
 def test_killed_at_three_random_steps_the_end_is_the_same_to_the_last_bit(tmp_path, corpus_file):
     seed = random.randrange(10**6)
     draws = random.Random(seed)
-    # Increasing, so that each process gets so far; within one checkpoint of each other at times. The driver kills it once
-    # more while it writes a checkpoint.
+    # Increasing, so that each process gets so far; within one checkpoint of each other at times. The driver kills it
+    # once more while it writes a checkpoint.
     deaths = sorted(draws.sample(range(1, 40), 3))
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, str(tmp_path), str(corpus_file), *map(str, deaths)],
