@@ -31,7 +31,7 @@ def read_lines(path: str | Path, longest: int) -> Iterator[tuple[int, str]]:
     path = Path(path)
     number = 0
     with path.open("rb") as file:
-        while raw := file.readline(longest + len(b"\r\n")):
+        while raw := file.readline(longest + len(_MARK) + len(b"\r\n")):
             number += 1
             if number == 1:
                 raw = raw.removeprefix(_MARK)

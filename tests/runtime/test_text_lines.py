@@ -20,6 +20,7 @@ def test_lines_come_with_their_numbers_and_without_their_ends(tmp_path):
 
 def test_a_byte_order_mark_is_no_text(tmp_path):
     assert lines_of(tmp_path / "text", "\ufeffÄ\n\ufeffb\n".encode()) == [(1, "Ä"), (2, "\ufeffb")]
+    assert lines_of(tmp_path / "text", "\ufeffabcdef\n".encode(), 6) == [(1, "abcdef")]
 
 
 def test_an_empty_file_has_no_lines(tmp_path):
