@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     )
     from evolution import Candidate, SearchSpace, Study, mutate_graph, random_backbone, random_graph
     from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, OpnasError, presets
-    from runtime import Run, RunConfig, Setting, benchmark
+    from runtime import FineTuning, FineTuningReport, Run, RunConfig, Setting, benchmark, finetune
     from runtime.export import export
     from runtime.search import resume, search
 
@@ -29,6 +29,8 @@ __all__ = [
     "Candidate",
     "CompiledAttention",
     "ConvLayer",
+    "FineTuning",
+    "FineTuningReport",
     "OpnasError",
     "Run",
     "RunConfig",
@@ -41,6 +43,7 @@ __all__ = [
     "compile_attention",
     "compile_backbone",
     "export",
+    "finetune",
     "mutate_graph",
     "presets",
     "random_backbone",
@@ -70,7 +73,15 @@ __getattr__, __dir__ = lazy_face(
             "random_graph",
         ),
         "graphir": ("AttentionGraph", "AttentionLayer", "Backbone", "ConvLayer", "OpnasError"),
-        "runtime": ("Run", "RunConfig", "Setting", "benchmark"),
+        "runtime": (
+            "FineTuning",
+            "FineTuningReport",
+            "Run",
+            "RunConfig",
+            "Setting",
+            "benchmark",
+            "finetune",
+        ),
         "runtime.export": ("export",),
         "runtime.search": ("resume", "search"),
     },
