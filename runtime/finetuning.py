@@ -20,7 +20,7 @@ from graphir import InputError
 from graphir.files import write_json
 from runtime.finetuning_config import FineTuning
 from runtime.finetuning_report import FineTuningReport, SeedResult, seed_to_keep
-from runtime.quiet_trainer import check_loss, make_trainer, predict, quiet
+from runtime.quiet_trainer import check_loss, make_trainer, predict, quiet, uses_gpu
 from runtime.run import new_folder, refuse_existing
 from runtime.tasks.features import Features
 from runtime.tasks.task import EncodedTask, Evaluation, Task, open_task
@@ -71,6 +71,7 @@ def finetune(
     settings, tell = settings or FineTuning(), progress or (lambda line: None)
     if out is not None:
         refuse_existing(Path(out))
+    uses_gpu(settings)  # refuses what is not to be had, before the work begins
     opened = open_task(task, data)
     learnt, judged = opened.sizes
     tell(f"{opened.title}: {learnt:,} examples to learn from, {judged:,} to be judged on")

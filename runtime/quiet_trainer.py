@@ -92,9 +92,6 @@ def make_trainer(
         seed: of dropout and the order of the data.
         folder: a temporary one; the library asks for it.
         tell: takes lines of progress.
-
-    Raises:
-        InputError: where the device or the precision is not to be had here.
     """
     arguments = TrainingArguments(
         folder,
@@ -108,7 +105,7 @@ def make_trainer(
         max_grad_norm=settings.clip,
         optim="adamw_torch",
         seed=seed,
-        use_cpu=not _uses_gpu(settings),
+        use_cpu=not uses_gpu(settings),
         bf16=settings.precision == "bfloat16",
         fp16=settings.precision == "float16",
         logging_steps=_SHOWN_PER_TRAINING,
@@ -118,7 +115,7 @@ def make_trainer(
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
-        dataloader_pin_memory=_uses_gpu(settings),
+        dataloader_pin_memory=uses_gpu(settings),
     )
     trainer = Trainer(
         model,
@@ -131,7 +128,12 @@ def make_trainer(
     return trainer
 
 
-def _uses_gpu(settings: FineTuning) -> bool:
+def uses_gpu(settings: FineTuning) -> bool:
+    """Whether a GPU is asked for, or is there where nothing is said.
+
+    Raises:
+        InputError: where the device or the precision is not to be had here.
+    """
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise InputError("device cuda: there is no GPU that PyTorch can use here; cpu or auto is possible")
     gpu = settings.device != "cpu" and torch.accelerator.is_available()
