@@ -16,6 +16,7 @@ import transformers
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from codegen.rendering import render
 from graphir import InputError
 from graphir.files import write_json
 from runtime.finetuning_config import FineTuning
@@ -52,7 +53,7 @@ def finetune(
             ``squad2``.
         data: the folder with the benchmark's own files.
         settings: `FineTuning` by default.
-        out: a folder to make with the model of one seed, its tokenizer and its code, ``results.json`` and
+        out: a folder to make with the model of one seed, its tokenizer, its code, a card, ``results.json`` and
             ``predictions/``: the submission files of GLUE for the files without labels that ``data`` has, or the
             answers of SQuAD to the development data. None: nothing is written.
         progress: is called with lines that tell how far the work is.
@@ -107,6 +108,9 @@ class _Session:
             for result in self.results:
                 shutil.rmtree(self._seed_folder(result.seed), ignore_errors=True)
             write_json(self.out / "results.json", report.to_dict())
+            name = self.folder.resolve().name
+            card = render("transformers/finetuned_card.md.jinja", report=report, task=self.task, name=name)
+            (self.out / "README.md").write_text(card, encoding="utf-8")
         return report
 
     def _train(self, seed: int, tokenizer: Any, encoded: EncodedTask) -> None:

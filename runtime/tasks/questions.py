@@ -27,6 +27,7 @@ class QuestionTask:
     max_length: ClassVar[int] = 384
     model_settings: ClassVar[dict[str, Any]] = {}
     ranked_by: ClassVar[tuple[str, ...]] = ("f1",)
+    example: ClassVar[tuple[str, ...]] = ("When was it finished?", "The tower was finished in 1889.")
 
     @property
     def title(self) -> str:

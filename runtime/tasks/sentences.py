@@ -46,6 +46,10 @@ class SentenceTask:
     def ranked_by(self) -> tuple[str, ...]:
         return tuple(f"{metric}{suffix}" for suffix in self.data.dev for metric in self.glue.metrics)
 
+    @property
+    def example(self) -> tuple[str, ...]:
+        return ("The first sentence.", "The second sentence.")[: len(self.glue.texts)]
+
     def encode(self, tokenizer: Any, max_length: int, settings: FineTuning) -> EncodedTask:
         def features(examples: Examples) -> Features:
             return Features(encode_texts(tokenizer, examples.texts, max_length), {"labels": examples.labels})

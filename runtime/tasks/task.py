@@ -52,6 +52,7 @@ class Task(Protocol):
         model_settings: what the model's configuration has to know.
         sizes: how many examples are learnt from, and how many judged on.
         ranked_by: the metrics whose mean ranks the seeds.
+        example: what a model may be asked: a text, or two.
     """
 
     @property
@@ -66,6 +67,8 @@ class Task(Protocol):
     def sizes(self) -> tuple[int, int]: ...
     @property
     def ranked_by(self) -> tuple[str, ...]: ...
+    @property
+    def example(self) -> tuple[str, ...]: ...
 
     def encode(self, tokenizer: Any, max_length: int, settings: FineTuning) -> EncodedTask:
         """The task in tokens of a tokenizer of transformers."""

@@ -115,6 +115,7 @@ def test_the_folder_is_a_model_with_its_code_and_tokenizer_and_no_more(tuned, mo
     names = {path.name for path in out.iterdir()}
     code = {path.name for path in model.glob("*.py")}
     assert names == code | {
+        "README.md",
         "config.json",
         "model.safetensors",
         "predictions",
@@ -139,6 +140,17 @@ def test_the_saved_model_makes_the_predictions_that_are_written(tuned, reviews, 
     (kept,) = (result for result in report.results if result.seed == report.kept_seed)
     assert right / len(dev) == pytest.approx(kept.metrics["accuracy"])
     assert kept.metrics["accuracy"] == max(result.metrics["accuracy"] for result in report.results)
+
+
+def test_the_code_in_the_card_runs(tuned, monkeypatch):
+    report, out, _ = tuned
+    card = (out / "README.md").read_text()
+    assert report.table() in card
+    (code,) = (part.split("```")[0] for part in card.split("```python\n")[1:])
+    monkeypatch.chdir(out)
+    names = {}
+    exec(code, names)
+    assert names["label"] in ("0", "1")
 
 
 def test_progress_is_told_in_lines(tuned):
@@ -308,15 +320,19 @@ def test_malformed_data_is_told_with_its_line_and_nothing_is_written(opnas, mode
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_a_folder_without_a_model_or_a_tokenizer_is_told(model, reviews, tmp_path, finished_run):
+def test_a_folder_without_a_model_or_a_tokenizer_is_told(model, reviews, tmp_path):
     import shutil
 
     from runtime.finetuning import finetune
 
     with pytest.raises(InputError, match=r"holds no model: it has no config\.json"):
         finetune(tmp_path, "sst2", reviews, QUICK)
-    with pytest.raises(InputError, match=r"has no tokenizer|cannot be loaded with AutoConfig"):
-        finetune(finished_run, "sst2", reviews, QUICK)
+    (tmp_path / "config.json").write_text("{}")  # as that of a search
+    with pytest.raises(InputError, match="has no tokenizer"):
+        finetune(tmp_path, "sst2", reviews, QUICK)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match="cannot be loaded with AutoConfig: "):
+        finetune(tmp_path, "sst2", reviews, QUICK)
     copy = tmp_path / "copy"
     shutil.copytree(model, copy)
     (copy / "model.safetensors").write_bytes(b"no weights")
