@@ -99,9 +99,7 @@ class _Session:
         for seed in self.settings.seeds:
             self._train(seed, tokenizer, encoded)
         kept = self._kept()
-        report = FineTuningReport(
-            self.task.title, self.settings, tuple(self.results), kept, self.task.sizes
-        )
+        report = FineTuningReport(self.task.title, self.settings, tuple(self.results), kept, self.task.sizes)
         if self.out is not None:
             for path in self._seed_folder(kept).iterdir():
                 path.rename(self.out / path.name)
@@ -118,9 +116,7 @@ class _Session:
         if self.prepare is not None:
             self.prepare(model)
         with tempfile.TemporaryDirectory() as scratch:
-            trainer = make_trainer(
-                model, tokenizer, encoded.train, self.settings, seed, scratch, self.tell
-            )
+            trainer = make_trainer(model, tokenizer, encoded.train, self.settings, seed, scratch, self.tell)
             done = trainer.train()
             check_loss(done.training_loss, seed, self.settings.learning_rate)
 
@@ -177,7 +173,9 @@ def _load_tokenizer(folder: Path, task: Task, settings: FineTuning) -> tuple[Any
         raise InputError(f"{folder}: its tokenizer knows no offsets; a fast one is expected (tokenizer.json)")
     positions = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", 65_536))
     if settings.max_length is not None and settings.max_length > positions:
-        raise InputError(f"max_length {settings.max_length:,} is too long: the model takes {positions:,} tokens")
+        raise InputError(
+            f"max_length {settings.max_length:,} is too long: the model takes {positions:,} tokens"
+        )
     return tokenizer, settings.max_length or min(task.max_length, positions)
 
 

@@ -58,7 +58,9 @@ class FineTuningReport:
     def deviation(self) -> dict[str, float | None]:
         """The standard deviation of each metric over the seeds (of a sample: n - 1); None for a single seed."""
         several = len(self.results) > 1
-        return {name: statistics.stdev(self._of(name)) if several else None for name in self.results[0].metrics}
+        return {
+            name: statistics.stdev(self._of(name)) if several else None for name in self.results[0].metrics
+        }
 
     def _of(self, metric: str) -> list[float]:
         return [result.metrics[metric] for result in self.results]
@@ -91,13 +93,15 @@ class FineTuningReport:
         ]
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
         return "\n".join(
-            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+            "  ".join(
+                [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+            )
             for row in (header, *rows)
         )
 
 
 def seed_to_keep(results: Sequence[SeedResult], ranked_by: Sequence[str], keep: Kept) -> int:
-    """The seed with the best mean of some metrics, or with the median one (the lower of two); of equal ones the first."""
+    """The seed with the best mean of some metrics, or the median one (the lower of two); of equals the first."""
 
     def score(result: SeedResult) -> float:
         return statistics.fmean(result.metrics[name] for name in ranked_by)

@@ -148,7 +148,7 @@ def predict(trainer: Trainer, features: Features) -> tuple[NDArray[np.float32], 
     Sequences of similar length are computed together, the longest first.
     """
     order = np.argsort(-features.lengths, kind="stable")
-    found = trainer.predict(features.unlabelled(order.tolist())).predictions  # type: ignore[arg-type]  # a Dataset
+    found = trainer.predict(features.unlabelled(order.tolist())).predictions
     outputs = found if isinstance(found, tuple) else (found,)
     back = np.argsort(order)
     return tuple(np.asarray(output, np.float32)[back] for output in outputs)

@@ -52,7 +52,9 @@ def finetune(
     stride: Annotated[
         int | None, typer.Option(help="Tokens that parts of a paragraph share (SQuAD); by default 128.")
     ] = _DEFAULT.stride,
-    n_best: Annotated[int, typer.Option(help="Answers to write for each question (SQuAD).")] = _DEFAULT.n_best,
+    n_best: Annotated[
+        int, typer.Option(help="Answers to write for each question (SQuAD).")
+    ] = _DEFAULT.n_best,
     max_answer_length: Annotated[
         int, typer.Option(help="Most tokens of an answer (SQuAD).")
     ] = _DEFAULT.max_answer_length,

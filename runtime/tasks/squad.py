@@ -118,12 +118,16 @@ def _question(entry: _Value, context: str, version: SquadVersion) -> Question:
     if not isinstance(impossible, bool):
         raise entry.error(f"is_impossible is {excerpt(impossible)}; true or false is expected")
     if impossible and not version.unanswerable:
-        raise entry.error(f"is_impossible is true; {version.title} has an answer to every question (squad2 may not)")
+        raise entry.error(
+            f"is_impossible is true; {version.title} has an answer to every question (squad2 may not)"
+        )
     answers = tuple(_answer(answer, context) for answer in entry.items("answers"))
     if impossible and answers:
         raise entry.error("it has answers, and is_impossible is true; one of them is expected")
     if not impossible and not answers:
-        raise entry.error("it has no answers; at least one is expected" + " or is_impossible" * version.unanswerable)
+        raise entry.error(
+            "it has no answers; at least one is expected" + " or is_impossible" * version.unanswerable
+        )
     return Question(identity, entry.text("question"), context, answers)
 
 
@@ -152,7 +156,9 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start + 1:,} is not UTF-8 text; convert the file to UTF-8") from None
+        raise InputError(
+            f"{path}: byte {error.start + 1:,} is not UTF-8 text; convert the file to UTF-8"
+        ) from None
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path}, line {error.lineno:,}, column {error.colno:,}: JSON is expected ({error.msg})"

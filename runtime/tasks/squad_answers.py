@@ -62,7 +62,9 @@ class Answers:
             key=lambda span: span.score,
             reverse=True,
         )
-        weights = np.exp(np.array([span.score for span in entries]) - max((s.score for s in entries), default=0.0))
+        weights = np.exp(
+            np.array([span.score for span in entries]) - max((s.score for s in entries), default=0.0)
+        )
         return [
             {
                 "text": span.text,
@@ -116,7 +118,9 @@ def _spans(
     start[blank] = end[blank] = -math.inf
     width = min(max_answer_length, count)
     # scores[i, k]: of the span from token i to token i + k
-    scores = start[:, None] + sliding_window_view(np.pad(end, (0, width - 1), constant_values=-math.inf), width)
+    scores = start[:, None] + sliding_window_view(
+        np.pad(end, (0, width - 1), constant_values=-math.inf), width
+    )
     kept = min(n_best, scores.size)
     chosen = np.argpartition(scores, scores.size - kept, axis=None)[scores.size - kept :]
     spans = []

@@ -97,7 +97,11 @@ def squad_2_metrics(
         null_odds: by how much no answer scores above it.
     """
     scores = score_answers(golds, answers, unanswerable=True)
-    parts = {"": list(golds), "HasAns_": [q for q in golds if golds[q]], "NoAns_": [q for q in golds if not golds[q]]}
+    parts = {
+        "": list(golds),
+        "HasAns_": [q for q in golds if golds[q]],
+        "NoAns_": [q for q in golds if not golds[q]],
+    }
     metrics: dict[str, float] = {}
     for prefix, questions in parts.items():
         if questions:

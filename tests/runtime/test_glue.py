@@ -116,12 +116,28 @@ def test_rows_to_predict_without_numbers_are_counted(tmp_path):
 
 MALFORMED = [
     ("mrpc", "Quality\t#1 ID\t#2 ID\t#1 String\n", r"line 1: the column #2 String is missing"),
-    ("mrpc", "Quality,#1 ID,#2 ID,#1 String,#2 String\n", r"line 1: the column #1 String, #2 String, Quality is"),
+    (
+        "mrpc",
+        "Quality,#1 ID,#2 ID,#1 String,#2 String\n",
+        r"line 1: the column #1 String, #2 String, Quality is",
+    ),
     ("sst2", "sentence\tlabel\na b\t1\nc d\t2\n", r"line 3: the label is '2'; one of 0, 1 is expected"),
-    ("rte", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tneutral\n", r"line 2: .*entailment, not_entailment"),
-    ("sst2", "sentence\tlabel\na b\t1\nc d\n", r"line 3: it has 1 fields .* 2 are expected: 'sentence', 'label'"),
+    (
+        "rte",
+        "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tneutral\n",
+        r"line 2: .*entailment, not_entailment",
+    ),
+    (
+        "sst2",
+        "sentence\tlabel\na b\t1\nc d\n",
+        r"line 3: it has 1 fields .* 2 are expected: 'sentence', 'label'",
+    ),
     ("cola", "x\t1\t\ta b\nx\t1\ta b\n", r"line 2: it has 3 fields .* 4 are expected"),
-    ("stsb", HEADERS["stsb"][0] + "\n" + "\t".join("012345678") + "\t5.1\n", r"line 2: .*'5.1'; a number from 0 to 5"),
+    (
+        "stsb",
+        HEADERS["stsb"][0] + "\n" + "\t".join("012345678") + "\t5.1\n",
+        r"line 2: .*'5.1'; a number from 0 to 5",
+    ),
     ("stsb", HEADERS["stsb"][0] + "\n" + "\t".join("012345678") + "\tnan\n", r"line 2: .*'nan'; a number"),
     ("sst2", "", r"train.tsv: it has no rows"),
     ("sst2", "sentence\tlabel\n", r"train.tsv: it has no rows; expected are rows with sentence, label"),
@@ -167,7 +183,9 @@ def test_metrics_are_those_of_their_definitions():
     # By hand: 2 true and 1 false positives, 2 true and 1 false negatives.
     assert METRICS["accuracy"](predictions, labels) == pytest.approx(4 / 6)
     assert METRICS["f1"](predictions, labels) == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
-    assert METRICS["matthews"](predictions, labels) == pytest.approx((2 * 2 - 1 * 1) / math.sqrt(3 * 3 * 3 * 3))
+    assert METRICS["matthews"](predictions, labels) == pytest.approx(
+        (2 * 2 - 1 * 1) / math.sqrt(3 * 3 * 3 * 3)
+    )
     scores, golds = np.array([1.0, 2.0, 4.0]), np.array([1.0, 3.0, 2.0])
     # Ranks 1 2 3 and 1 3 2: 1 - 6 (0 + 1 + 1) / (3 (9 - 1)).
     assert METRICS["spearman"](scores, golds) == pytest.approx(0.5)
@@ -187,7 +205,10 @@ def test_predictions_have_the_form_of_the_benchmark():
         "index\tprediction\n0\tneutral\n5\tcontradiction\n"
     )
     logits = np.array([[0.0, 1.0], [3.0, 1.0]], np.float32)
-    assert submission(GLUE["qqp"], ["0", "1"], predicted(GLUE["qqp"], logits)) == "index\tprediction\n0\t1\n1\t0\n"
+    assert (
+        submission(GLUE["qqp"], ["0", "1"], predicted(GLUE["qqp"], logits))
+        == "index\tprediction\n0\t1\n1\t0\n"
+    )
     scores = np.array([[-0.5], [2.25], [7.0]], np.float32)
     assert submission(GLUE["stsb"], ["0", "1", "2"], predicted(GLUE["stsb"], scores)) == (
         "index\tprediction\n0\t0.0000\n1\t2.2500\n2\t5.0000\n"

@@ -19,15 +19,19 @@ from runtime.tasks.squad_scores import (
 )
 
 CONTEXT = "The tower, finished in 1889, is 330 m high \U0001f5fc and stands in Paris."
+START = CONTEXT.find("1889")
 
 
-def entry(identity="q1", text="1889", start=CONTEXT.find("1889"), **others):
+def entry(identity="q1", text="1889", start=START, **others):
     answers = [{"text": text, "answer_start": start}]
     return {"id": identity, "question": "When was it finished?", "answers": answers} | others
 
 
 def write(path, *entries, context=CONTEXT):
-    data = {"version": "x", "data": [{"title": "t", "paragraphs": [{"context": context, "qas": list(entries)}]}]}
+    data = {
+        "version": "x",
+        "data": [{"title": "t", "paragraphs": [{"context": context, "qas": list(entries)}]}],
+    }
     path.write_text(json.dumps(data), encoding="utf-8")
     return path
 
@@ -45,7 +49,9 @@ def test_questions_are_read(tmp_path):
 
 
 def test_questions_without_an_answer_belong_to_version_2(tmp_path):
-    path = write(tmp_path / "file", entry(), entry("q2", answers=[], is_impossible=True, plausible_answers=[]))
+    path = write(
+        tmp_path / "file", entry(), entry("q2", answers=[], is_impossible=True, plausible_answers=[])
+    )
     assert [len(question.answers) for question in read(path, "squad2")] == [1, 0]
     with pytest.raises(InputError, match=r"qas\[1\] \(question 'q2'\): is_impossible is true; SQuAD 1.1"):
         read(path)
@@ -86,7 +92,9 @@ def test_an_answer_to_a_question_that_has_none_is_refused(tmp_path):
 
 def test_an_id_stands_for_one_question(tmp_path):
     path = write(tmp_path / "file", entry(), entry())
-    with pytest.raises(InputError, match=r"qas\[1\]: the id 'q1' is that of data\[0\].paragraphs\[0\].qas\[0\] too"):
+    with pytest.raises(
+        InputError, match=r"qas\[1\]: the id 'q1' is that of data\[0\].paragraphs\[0\].qas\[0\] too"
+    ):
         read(path)
 
 
@@ -136,11 +144,17 @@ def test_scores_of_answers_by_hand():
     assert exact_match("Eiffel", "Eiffel tower") == 0.0
     # Without articles 3 common words of 3 and 4; then 2 of 3 and 4, with precision 2/3 and recall 2/4.
     assert f1("in the old tower", "an old tower in Paris") == pytest.approx(2 * 3 / (3 + 4))
-    assert f1("old iron bridge", "an old tower of iron") == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))
+    assert f1("old iron bridge", "an old tower of iron") == pytest.approx(
+        2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4)
+    )
     # A repeated word counts as often as both have it: 2 of 3 and 2 of 2.
     assert f1("no no no", "no no") == pytest.approx(2 * (2 / 3) * 1 / (2 / 3 + 1))
     assert f1("bridge", "tower") == 0.0
-    assert (f1("the", "a"), f1("the", "a", empty_counts=True), f1("the", "x", empty_counts=True)) == (0.0, 1.0, 0.0)
+    assert (f1("the", "a"), f1("the", "a", empty_counts=True), f1("the", "x", empty_counts=True)) == (
+        0.0,
+        1.0,
+        0.0,
+    )
 
 
 def test_the_best_gold_counts_and_a_missing_answer_is_wrong():

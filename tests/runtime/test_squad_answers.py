@@ -11,7 +11,20 @@ from runtime.tasks.squad_answers import answer_questions
 from runtime.tasks.squad_features import Window, encode_questions
 from runtime.tokenizer import train_tokenizer
 
-WORDS = "tower river Paris café 330 1889 iron bridge old new stands runs über \U0001f5fc water city".split()
+WORDS = [
+    "tower",
+    "river",
+    "Paris",
+    "café",
+    "330",
+    "1889",
+    "iron",
+    "new",
+    "runs",
+    "über",
+    "\U0001f5fc",
+    "city",
+]
 
 
 def questions_about(rng, lengths, answered=True):
@@ -53,7 +66,9 @@ def test_windows_cover_the_paragraph_and_share_the_stride(tokenizer, fresh_seed)
     assert not encoded.features.labels
     for number, question in enumerate(questions):
         windows = [window for window in encoded.windows if window.question == number]
-        whole = tokenizer(question.context, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        whole = tokenizer(question.context, add_special_tokens=False, return_offsets_mapping=True)[
+            "offset_mapping"
+        ]
         joined = [*map(tuple, windows[0].offsets)]
         for window in windows[1:]:
             offsets = [*map(tuple, window.offsets)]
@@ -121,7 +136,9 @@ def test_the_name_of_a_special_token_is_text(tokenizer):
 
 @pytest.mark.parametrize(("length", "stride"), [(16, 2), (32, 20)])
 def test_sequences_without_room_are_refused(tokenizer, length, stride):
-    with pytest.raises(InputError, match="max_length must be .* at least 32|stride, .* from 0 to 14, not 20"):
+    with pytest.raises(
+        InputError, match=r"max_length must be .* at least 32|stride, .* from 0 to 14, not 20"
+    ):
         encode_questions(tokenizer, questions_about(random.Random(0), [5]), length, stride, labelled=False)
 
 
