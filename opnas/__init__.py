@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     )
     from evolution import Candidate, SearchSpace, Study, mutate_graph, random_backbone, random_graph
     from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, OpnasError, presets
-    from runtime import Pretraining, Run, RunConfig, Setting, benchmark
+    from runtime import (
+        FineTuning,
+        FineTuningReport,
+        Pretraining,
+        Run,
+        RunConfig,
+        Setting,
+        benchmark,
+        finetune,
+    )
     from runtime.export import export
     from runtime.pretraining.pretrain import pretrain
     from runtime.search import resume, search
@@ -30,6 +39,8 @@ __all__ = [
     "Candidate",
     "CompiledAttention",
     "ConvLayer",
+    "FineTuning",
+    "FineTuningReport",
     "OpnasError",
     "Pretraining",
     "Run",
@@ -43,6 +54,7 @@ __all__ = [
     "compile_attention",
     "compile_backbone",
     "export",
+    "finetune",
     "mutate_graph",
     "presets",
     "pretrain",
@@ -73,7 +85,16 @@ __getattr__, __dir__ = lazy_face(
             "random_graph",
         ),
         "graphir": ("AttentionGraph", "AttentionLayer", "Backbone", "ConvLayer", "OpnasError"),
-        "runtime": ("Pretraining", "Run", "RunConfig", "Setting", "benchmark"),
+        "runtime": (
+            "FineTuning",
+            "FineTuningReport",
+            "Pretraining",
+            "Run",
+            "RunConfig",
+            "Setting",
+            "benchmark",
+            "finetune",
+        ),
         "runtime.export": ("export",),
         "runtime.pretraining.pretrain": ("pretrain",),
         "runtime.search": ("resume", "search"),

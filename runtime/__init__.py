@@ -6,6 +6,9 @@ from graphir.lazy import lazy_face
 
 if TYPE_CHECKING:
     from runtime.bench import Benchmark, Setting, benchmark
+    from runtime.finetuning import finetune
+    from runtime.finetuning_config import FineTuning
+    from runtime.finetuning_report import FineTuningReport
     from runtime.model_folder import TrainedModel, load_model
     from runtime.pipeline import Outcome
     from runtime.pretraining.report import PretrainingReport
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Benchmark",
+    "FineTuning",
+    "FineTuningReport",
     "Outcome",
     "Pretraining",
     "PretrainingReport",
@@ -25,6 +30,7 @@ __all__ = [
     "Setting",
     "TrainedModel",
     "benchmark",
+    "finetune",
     "load_model",
 ]
 
@@ -33,6 +39,9 @@ __getattr__, __dir__ = lazy_face(
     __name__,
     {
         "runtime.bench": ("Benchmark", "Setting", "benchmark"),
+        "runtime.finetuning": ("finetune",),
+        "runtime.finetuning_config": ("FineTuning",),
+        "runtime.finetuning_report": ("FineTuningReport",),
         "runtime.model_folder": ("TrainedModel", "load_model"),
         "runtime.pipeline": ("Outcome",),
         "runtime.pretraining.report": ("PretrainingReport",),
