@@ -25,7 +25,7 @@ def test_the_command_line_asks_for_the_default_search(opnas, monkeypatch):
     monkeypatch.setattr(
         "runtime.search.begin", lambda out, **given: asked.append((out, given)) or (None, None)
     )
-    monkeypatch.setattr("runtime.cli._carry_out", lambda run, corpus: None)
+    monkeypatch.setattr("runtime.cli.search._carry_out", lambda run, corpus: None)
     assert opnas("search")[0] == 0
     assert asked == [(None, {"corpus": None, "config": RunConfig()})]
 
@@ -38,7 +38,7 @@ def test_every_strategy_has_the_same_defaults_on_the_command_line_and_in_the_api
     monkeypatch.setattr(
         "runtime.search.begin", lambda out, **given: asked.append(given["config"]) or (None, None)
     )
-    monkeypatch.setattr("runtime.cli._carry_out", lambda run, corpus: None)
+    monkeypatch.setattr("runtime.cli.search._carry_out", lambda run, corpus: None)
     opnas("search", "--strategy", strategy)
     assert asked[0].make_strategy() == make_strategy(strategy) == RunConfig(strategy=strategy).make_strategy()
     assert asked == [RunConfig(strategy=strategy)]

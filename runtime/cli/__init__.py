@@ -1,0 +1,9 @@
+"""The command line, one file a command. Every command is a function of the API first; here arguments are read.
+
+Each command imports what it runs, so that `opnas inspect` opens a graph without loading torch.
+"""
+
+from runtime.cli import aot, bench, diff, export, inspect, search
+from runtime.cli.app import app, main
+
+__all__ = ["aot", "app", "bench", "diff", "export", "inspect", "main", "search"]

@@ -1,0 +1,146 @@
+"""`opnas search` and `opnas resume`."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from evolution import OperationPriorityEvolution, RegularizedEvolution
+from runtime.cli.app import app
+from runtime.console import make_console, say
+from runtime.run_config import RunConfig
+from runtime.stopping import Stopped
+
+if TYPE_CHECKING:
+    from runtime.corpus import Corpus
+    from runtime.run import Run
+
+_DEFAULT = RunConfig()
+_OPNAS = OperationPriorityEvolution()
+
+
+@app.command()
+def search(
+    out: Annotated[Path | None, typer.Option(help="Folder to make; by default runs/<time>.")] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="UTF-8 text to learn from; by default Python's own documentation.")
+    ] = None,
+    candidates: Annotated[int, typer.Option(help="How many candidates to evaluate.")] = _DEFAULT.candidates,
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin no candidate after so many minutes.")
+    ] = _DEFAULT.minutes,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same study.")] = _DEFAULT.seed,
+    strategy: Annotated[str, typer.Option(help="opnas, evolution or random.")] = _DEFAULT.strategy,
+    population: Annotated[int, typer.Option(help="Random candidates at the start.")] = _OPNAS.population,
+    parents: Annotated[int, typer.Option(help="Parents of a generation (opnas).")] = _OPNAS.parents,
+    children: Annotated[int, typer.Option(help="Children of a parent (opnas).")] = _OPNAS.children,
+    temperature: Annotated[
+        float, typer.Option(help="Of the softmax over priorities (opnas).")
+    ] = _OPNAS.temperature,
+    scores: Annotated[
+        str, typer.Option(help="What priorities are taken of (opnas): standardised scores or raw ones.")
+    ] = _OPNAS.scores,
+    extended: Annotated[bool, typer.Option(help="Draw from the extended set of operations.")] = False,
+    layers: Annotated[int, typer.Option(help="Layers of a backbone.")] = _DEFAULT.space.layers,
+    hidden_size: Annotated[int, typer.Option(help="Width of a token.")] = _DEFAULT.space.hidden_size,
+    heads: Annotated[int, typer.Option(help="Heads of a layer.")] = _DEFAULT.space.heads,
+    ffn_size: Annotated[
+        int, typer.Option(help="Inner width of feed-forward blocks.")
+    ] = _DEFAULT.space.ffn_size,
+    vocab_size: Annotated[
+        int, typer.Option(help="Most tokens of the tokenizer.")
+    ] = _DEFAULT.proxy.vocab_size,
+    seq_len: Annotated[int, typer.Option(help="Tokens of a sequence.")] = _DEFAULT.proxy.seq_len,
+    batch_size: Annotated[int, typer.Option(help="Sequences of a step.")] = _DEFAULT.proxy.batch_size,
+    held_out: Annotated[
+        int, typer.Option(help="Most sequences that a candidate is judged on.")
+    ] = _DEFAULT.proxy.held_out_sequences,
+    warm_up_steps: Annotated[int, typer.Option(help="Steps of the supernet.")] = _DEFAULT.proxy.warm_up_steps,
+    candidate_steps: Annotated[
+        int, typer.Option(help="Steps of a candidate.")
+    ] = _DEFAULT.proxy.candidate_steps,
+    winner_steps: Annotated[
+        int, typer.Option(help="Steps of the winner before it is saved.")
+    ] = _DEFAULT.winner_steps,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda or cuda:<number>; auto is a GPU where there is one.")
+    ] = _DEFAULT.proxy.device,
+    backend: Annotated[
+        Literal["auto", "torch", "triton"], typer.Option(help="Fused kernels on a GPU, or PyTorch's form.")
+    ] = _DEFAULT.proxy.backend,
+) -> None:
+    """Evolve a backbone on real text; ends with a ranked list, a drawing and a trained winner."""
+    from graphir import EXTENDED_OPERATIONS
+
+    given: dict[str, dict[str, Any]] = {
+        "opnas": {
+            "population": population,
+            "parents": parents,
+            "children": children,
+            "temperature": temperature,
+            "scores": scores,
+        },
+        "evolution": {
+            "population": population,
+            "tournament": min(RegularizedEvolution.tournament, population),
+        },
+    }
+    space = replace(_DEFAULT.space, layers=layers, hidden_size=hidden_size, heads=heads, ffn_size=ffn_size)
+    config = RunConfig(
+        candidates=candidates,
+        minutes=minutes,
+        seed=seed,
+        strategy=strategy,
+        strategy_settings=given.get(strategy, {}),
+        space=replace(space, operations=EXTENDED_OPERATIONS) if extended else space,
+        proxy=replace(
+            _DEFAULT.proxy,
+            vocab_size=vocab_size,
+            seq_len=seq_len,
+            batch_size=batch_size,
+            held_out_sequences=held_out,
+            warm_up_steps=warm_up_steps,
+            candidate_steps=candidate_steps,
+            device=device,
+            backend=backend,
+        ),
+        winner_steps=winner_steps,
+    )
+    from runtime.search import begin
+
+    _carry_out(*begin(out, corpus=corpus, config=config))
+
+
+@app.command()
+def resume(
+    run: Annotated[Path, typer.Argument(help="Folder of a search that was stopped or killed.")],
+    corpus: Annotated[Path | None, typer.Option(help="Where its text is now; only if it was moved.")] = None,
+) -> None:
+    """Go on with a search; nothing that was committed is done again."""
+    from runtime.search import reopen
+
+    _carry_out(*reopen(run, corpus=corpus))
+
+
+def _carry_out(run: Run, corpus: Corpus) -> None:
+    try:
+        from runtime.pipeline import run_search
+        from runtime.progress import make_reporter
+        from runtime.ranking import print_outcome
+
+        console = make_console()
+        learnt, held_out = len(corpus.train), len(corpus.held_out)
+        say(console, f"corpus {corpus.name}: {learnt:,} paragraphs to learn from, {held_out:,} held out")
+        with make_reporter(run.config, console) as reporter:
+            outcome = run_search(run, corpus, reporter)
+    except (KeyboardInterrupt, Stopped) as error:
+        stop = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+        stop.hint = f"go on with: opnas resume {run.folder}"
+        raise stop from None
+    print_outcome(outcome, console)
+    if not outcome.ranked:
+        raise SystemExit(1)
