@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from codegen.aot import ELEMENT_TYPES, KernelBuild, build_function, check_buildable
@@ -67,8 +67,11 @@ def build_blocks(
         for direction in ("forward", "backward"):
             function = getattr(module, f"{block}_{direction}_kernel")
             types = _argument_types(function.arg_names, block, ELEMENT_TYPES[dtype], masked, dropout)
-            constants = {name: settings[name] for name in function.arg_names if name not in types}
-            yield name, build_function(function, types, constants, target, tiles)
+            constants = {
+                argument: settings[argument] for argument in function.arg_names if argument not in types
+            }
+            build = build_function(function, types, constants, target, tiles)
+            yield name, replace(build, kernel=direction)
 
 
 def _conv_settings(module: Any, sizes: BlockSizes, kernel_size: int, dtype: str, masked: bool) -> dict[str, Any]:
