@@ -3,9 +3,9 @@
 from codegen.aot import TARGETS, KernelBuild, build_ahead
 from codegen.attention import Backend, BackendError, CompiledAttention, compile_attention, kernel_program
 from codegen.autotune import tune_attention
+from codegen.backbone import backbone_source, compile_backbone, kernel_files
 from codegen.block_builds import BlockSizes, build_blocks
 from codegen.block_kernels import block_source
-from codegen.backbone import backbone_source, compile_backbone, kernel_files
 from codegen.devices import DEVICES, Device
 from codegen.kernel_plan import KernelPlan, PlannedKernel, plan_kernels
 from codegen.model_files import model_files

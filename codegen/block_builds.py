@@ -56,13 +56,19 @@ def build_blocks(
         ("layer_norm", "layer_norm", module._row_settings(sizes.hidden_size) | drops),
         ("bias_gelu", "bias_gelu", module._entry_settings(sizes.ffn_size)),
         *(
-            (f"light_conv {kernel_size}", "light_conv", _conv_settings(module, sizes, kernel_size, dtype, masked))
+            (
+                f"light_conv {kernel_size}",
+                "light_conv",
+                _conv_settings(module, sizes, kernel_size, dtype, masked),
+            )
             for kernel_size in dict.fromkeys(sizes.kernel_sizes)
             if kernel_size <= module.WIDEST_KERNEL
         ),
     ]
     for name, block, settings in cases:
-        rows, columns = ("BLOCK_OWN", "BLOCK_SPAN") if block == "light_conv" else ("BLOCK_ROWS", "BLOCK_COLUMNS")
+        rows, columns = (
+            ("BLOCK_OWN", "BLOCK_SPAN") if block == "light_conv" else ("BLOCK_ROWS", "BLOCK_COLUMNS")
+        )
         tiles = (settings[rows], settings[columns], settings["num_warps"], settings["num_stages"])
         for direction in ("forward", "backward"):
             function = getattr(module, f"{block}_{direction}_kernel")
@@ -74,7 +80,9 @@ def build_blocks(
             yield name, replace(build, kernel=direction)
 
 
-def _conv_settings(module: Any, sizes: BlockSizes, kernel_size: int, dtype: str, masked: bool) -> dict[str, Any]:
+def _conv_settings(
+    module: Any, sizes: BlockSizes, kernel_size: int, dtype: str, masked: bool
+) -> dict[str, Any]:
     """What a launch would choose for a convolution."""
     import torch
 

@@ -85,7 +85,9 @@ def check_blocks(device: str, tiny: bool, tell: Callable[[str], None]) -> list[B
     cells = []
     for setting in _judged(tiny):
         cells.append(_judge(setting, device))
-        tell(f"{setting.name} {setting.dtype}: {cells[-1].problem or f'{cells[-1].ratio:.2f} of what is allowed'}")
+        tell(
+            f"{setting.name} {setting.dtype}: {cells[-1].problem or f'{cells[-1].ratio:.2f} of what is allowed'}"
+        )
     for setting in _timed(tiny):
         cells.append(_time(setting, device, (GENERATED, EAGER) if tiny else (GENERATED, EAGER, COMPILED)))
         tell(f"{setting.name} {setting.dtype}: {cells[-1].problem or cells[-1].milliseconds}")
@@ -100,7 +102,10 @@ def format_blocks(cells: list[BlockCell]) -> str:
         if c.milliseconds is None
     ]
     timed = [
-        [c.setting.name, *(f"{c.milliseconds[form]:.3f}" if form in c.milliseconds else "-" for form in FORMS)]
+        [
+            c.setting.name,
+            *(f"{c.milliseconds[form]:.3f}" if form in c.milliseconds else "-" for form in FORMS),
+        ]
         for c in cells
         if c.milliseconds
     ]

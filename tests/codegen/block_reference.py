@@ -142,7 +142,7 @@ def conv_case(
     dtype: torch.dtype = torch.float32,
     masked: bool = True,
 ) -> Case:
-    """Two sequences: with a mask the first has padding in its middle, the second nothing else behind its first token."""
+    """Two sequences: with a mask the first has padding in its middle, the second behind its first token."""
     gate, kernel, grad = draw(
         seed, (2, tokens, 2 * channels), (heads, kernel_size), (2, tokens, channels), dtype=dtype
     )
@@ -160,7 +160,9 @@ def with_nan_in_padding(case: Case) -> Case:
     gate, kernel = case.tensors
     (key_mask,) = case.extra
     poisoned = torch.where(key_mask[..., None], gate, torch.nan)
-    return replace(case, tensors=(poisoned, kernel), grad=case.grad.masked_fill(~key_mask[..., None], torch.nan))
+    return replace(
+        case, tensors=(poisoned, kernel), grad=case.grad.masked_fill(~key_mask[..., None], torch.nan)
+    )
 
 
 # -- dropout

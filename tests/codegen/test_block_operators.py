@@ -67,7 +67,7 @@ def test_one_compiled_function_serves_all_lengths(block):
     function, counter = getattr(KERNELS, block), CompileCounter()
     torch.compiler.reset()
     compiled = torch.compile(lambda *x: function(*x), fullgraph=True, dynamic=True, backend=counter)
-    for tokens in (5, 21, 40):
+    for tokens in (6, 21, 40):  # as no other axis, which PyTorch would take for the same
         case = case_of(block, 0, tokens=tokens)
         torch.testing.assert_close(compiled(*case.tensors, *case.extra), function(*case.tensors, *case.extra))
     assert counter.frame_count == 1
@@ -141,7 +141,9 @@ def test_torch_func_agrees_with_the_torch_form(case):
         return torch.func.grad(lambda *x: function(*x, *case.extra).square().sum(), argnums=places)
 
     for found, expected in zip(gradient(fused)(*case.tensors), gradient(plain)(*case.tensors), strict=True):
-        torch.testing.assert_close(found, expected, rtol=2e-4, atol=2e-5)  # two orders of the same float32 sums
+        torch.testing.assert_close(
+            found, expected, rtol=2e-4, atol=2e-5
+        )  # two orders of the same float32 sums
     if case.block == "light_conv":
         return
     # Gradients of each sample: those of the parameters must not be added up over the mapped dimension.
@@ -167,7 +169,10 @@ def test_what_kernels_cannot_do_is_refused_and_never_left_out(case):
 
 
 def test_inputs_that_do_not_fit_are_refused_by_name(monkeypatch):
-    (x, residual, weight, bias), (gate, kernel) = case_of("layer_norm", 0).tensors, case_of("light_conv", 0).tensors
+    (x, residual, weight, bias), (gate, kernel) = (
+        case_of("layer_norm", 0).tensors,
+        case_of("light_conv", 0).tensors,
+    )
     mask = torch.ones(2, 9, dtype=torch.bool)
     for message, call in {
         r"residual must be \[2, 9, 24\]": lambda: KERNELS.layer_norm(x, residual[:1], weight, bias, EPS),
@@ -175,7 +180,9 @@ def test_inputs_that_do_not_fit_are_refused_by_name(monkeypatch):
         r"bias must be \[24\], not \[3\]": lambda: KERNELS.bias_gelu(x, bias[:3]),
         r"bias: Triton kernels take float32, float16": lambda: KERNELS.bias_gelu(x, bias.double()),
         r"not torch.float64": lambda: KERNELS.bias_gelu(x.double(), bias.double()),
-        r"must be odd and at most 65 tokens wide, not 67": lambda: KERNELS.light_conv(gate, torch.zeros(2, 67)),
+        r"must be odd and at most 65 tokens wide, not 67": lambda: KERNELS.light_conv(
+            gate, torch.zeros(2, 67)
+        ),
         r"must be odd and at most 65 tokens wide, not 4": lambda: KERNELS.light_conv(gate, torch.zeros(2, 4)),
         r"2 x 5 heads x head_dim\], not \[2, 9, 48\]": lambda: KERNELS.light_conv(gate, torch.zeros(5, 3)),
         r"key_mask must be bool \[2, 9\]": lambda: KERNELS.light_conv(gate, kernel, mask[:, 1:]),
