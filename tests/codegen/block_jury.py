@@ -89,11 +89,10 @@ def _judge_gelu(kernels):
 
 
 def _judge_conv(kernels):
-    for sizes in ((1, 24, 2, 3), (70, 24, 2, 7), (21, 100, 2, 33), (70, 96, 2, 65), (64, 130, 1, 3)):
-        for masked in (False, True):
-            case = conv_case(SEED, *sizes, masked=masked)
-            if found := _too_far(f"light_conv {sizes}, masked {masked}", case.ratio(kernels, SINGLE)):
-                return found
+    for *sizes, masked in ((37, 24, 2, 7, True), (70, 24, 1, 65, False), (9, 40, 1, 3, True)):
+        case = conv_case(SEED, *sizes, masked=masked)
+        if found := _too_far(f"light_conv {sizes}, masked {masked}", case.ratio(kernels, SINGLE)):
+            return found
     case = conv_case(SEED, 37, 24, 2, 7)
     for clean, poisoned in zip(
         case.run(kernels.light_conv), with_nan_in_padding(case).run(kernels.light_conv), strict=True
