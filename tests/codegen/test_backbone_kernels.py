@@ -128,7 +128,7 @@ def test_a_file_without_its_kernels_says_so_and_still_runs(tmp_path, monkeypatch
     spec = importlib.util.spec_from_file_location("alone", path)
     module = importlib.util.module_from_spec(spec)
     with pytest.warns(
-        UserWarning, match=r"kernels_\w+.py is missing, so its part of the model runs in the slower"
+        UserWarning, match=r"kernels_\w+.py is missing, so its part runs in the slower"
     ):
         spec.loader.exec_module(module)
     assert module.Model()(batch(0)[0]).shape == (3, 9, VOCABULARY)
