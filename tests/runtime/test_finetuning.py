@@ -8,58 +8,11 @@ import pytest
 
 from graphir import InputError
 from runtime.finetuning_config import FineTuning
-from runtime.finetuning_report import FineTuningReport, SeedResult, seed_to_keep
 from runtime.run import FolderExistsError
 from tests.runtime.tiny_model import MAX_POSITIONS, export_tiny
-
-PLAIN = ["film", "plot", "actor", "scene", "music", "ending", "camera", "story", "voice", "light"]
-MOODS = {"0": ("dull", "poor", "flat"), "1": ("great", "fine", "warm")}
-COLOURS = ["red", "blue", "green", "white", "black", "yellow"]
-PLACES = ["house", "river", "tower", "bridge", "garden", "street"]
+from tests.runtime.tiny_tasks import PLAIN, WORDS, sentence, write_questions, write_reviews
 
 QUICK = FineTuning(learning_rate=1e-2, epochs=4, batch_size=16, device="cpu")
-
-
-def sentence(rng, label):
-    words = [rng.choice(PLAIN) for _ in range(rng.randint(2, 6))]
-    words.insert(rng.randrange(len(words) + 1), rng.choice(MOODS[label]))
-    return " ".join(words)
-
-
-def write_reviews(folder, train=240, dev=60, test=8):
-    """SST-2 in small: one word of each sentence tells its label, and both labels are as frequent."""
-    rng = random.Random(0)
-    folder.mkdir()
-    for name, count in (("train", train), ("dev", dev)):
-        rows = [f"{sentence(rng, label)}\t{label}" for label in ("0", "1") for _ in range(count // 2)]
-        rng.shuffle(rows)
-        (folder / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
-    labels = ["0", "1"] * (test // 2)
-    rows = [f"{number}\t{sentence(rng, label)}" for number, label in enumerate(labels)]
-    (folder / "test.tsv").write_text("\n".join(["index\tsentence", *rows]) + "\n")
-    return folder
-
-
-def write_questions(folder, version="v2.0", train=160, dev=40):
-    """SQuAD in small: the answer is the only colour of the paragraph; in 2.0 every fourth has none."""
-    rng = random.Random(0)
-    folder.mkdir()
-    for name, count in (("train", train), ("dev", dev)):
-        entries = []
-        for number in range(count):
-            words = [rng.choice(PLACES) for _ in range(rng.randint(3, 8))]
-            question = {"id": f"{name}{number}", "question": "which colour", "answers": []}
-            if version == "v2.0":
-                question["is_impossible"] = number % 4 == 0
-            if version == "v1.1" or number % 4:
-                place = rng.randrange(len(words) + 1)
-                words.insert(place, rng.choice(COLOURS))
-                start = sum(len(word) + 1 for word in words[:place])
-                question["answers"] = [{"text": words[place], "answer_start": start}]
-            entries.append({"context": " ".join(words), "qas": [question]})
-        data = {"version": version, "data": [{"title": "colours", "paragraphs": entries}]}
-        (folder / f"{name}-{version}.json").write_text(json.dumps(data))
-    return folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,15 +25,7 @@ def pytorch_form():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, transformers):
-    words = [
-        *PLAIN,
-        *(word for mood in MOODS.values() for word in mood),
-        *COLOURS,
-        *PLACES,
-        "which",
-        "colour",
-    ]
-    return export_tiny(tmp_path_factory.mktemp("models") / "model", [" ".join(words)] * 5)
+    return export_tiny(tmp_path_factory.mktemp("models") / "model", [" ".join(WORDS)] * 5)
 
 
 @pytest.fixture(scope="module")
@@ -260,16 +205,8 @@ def bert(tmp_path_factory, transformers, model):
     """A BERT of transformers' own, with a tokenizer that gives types of tokens."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    words = [
-        *PLAIN,
-        *(word for mood in MOODS.values() for word in mood),
-        *COLOURS,
-        *PLACES,
-        "which",
-        "colour",
-    ]
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    vocabulary = {word: number for number, word in enumerate([*names.values(), "[MASK]", *words])}
+    vocabulary = {word: number for number, word in enumerate([*names.values(), "[MASK]", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -439,22 +376,3 @@ def test_weights_of_another_model_are_refused(model, reviews, tmp_path):
         InputError, match=r"its weights are those of another model; none begins with backbone\."
     ):
         finetune(copy, "sst2", reviews, QUICK)
-
-
-def result(seed, accuracy, f1):
-    return SeedResult(seed, {"accuracy": accuracy, "f1": f1, "other": -seed}, 0.5, 10, 1.0)
-
-
-def test_the_seed_to_keep_is_the_best_or_the_median_of_the_mean_metric():
-    results = [result(0, 0.5, 0.7), result(1, 0.9, 0.1), result(2, 0.6, 0.9), result(3, 0.8, 0.7)]
-    # means: 0.6, 0.5, 0.75, 0.75
-    assert seed_to_keep(results, ("accuracy", "f1"), "best") == 2
-    assert seed_to_keep(results, ("accuracy", "f1"), "median") == 0
-    assert seed_to_keep(results[:3], ("accuracy", "f1"), "median") == 0
-
-
-def test_one_seed_has_no_deviation():
-    report = FineTuningReport("X", QUICK, (result(0, 0.5, 0.7),), 0, (1, 1))
-    assert report.deviation == {"accuracy": None, "f1": None, "other": None}
-    assert json.loads(json.dumps(report.to_dict()))["deviation"]["f1"] is None
-    assert report.table().splitlines()[1].split() == ["accuracy", "0.5000", "0.5000", "-"]
