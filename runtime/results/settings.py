@@ -35,7 +35,7 @@ class ResultsSettings:
     seq_len: int = 128
     batch_size: int = 8
     steps: int = 2000
-    learning_rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
+    learning_rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3)
     warm_up: float = 0.3
     other_warm_ups: tuple[float, ...] = (0.1, 0.6)
     seeds: tuple[int, ...] = (0, 1, 2)
