@@ -18,6 +18,7 @@ from runtime.results.settings import (
     AUTOBERT_ZERO,
     BERT,
     COMPARED,
+    LONG,
     SEARCHED,
     ResultsSettings,
     known_backbones,
@@ -62,10 +63,11 @@ class Experiment:
         chosen = {model: min(trials, key=lambda trial: trial["loss"]) for model, trials in tuning.items()}
         settings = {model: trial["setting"] for model, trial in chosen.items()}
         settings |= dict.fromkeys(ABLATIONS, settings[AUTOBERT_ZERO])
-        pretraining = self._pretrain(settings)
-        long = self._pretrain_long(settings)
+        pretraining = self._pretrain(COMPARED, settings)
         tasks = self._finetune(settings)
         masks = self._compare_masks(settings[AUTOBERT_ZERO])
+        pretraining |= self._pretrain(ABLATIONS, settings)
+        long = self._pretrain_long(settings)
         results = {
             "settings": asdict(self.settings),
             "workers": max(1, self.workers),
@@ -140,19 +142,19 @@ class Experiment:
         tuning[BERT] += self._do(more).values()
         return tuning
 
-    def _pretrain(self, settings: dict[str, dict[str, float]]) -> dict[str, list[dict[str, Any]]]:
+    def _pretrain(
+        self, models: Sequence[str], settings: dict[str, dict[str, float]]
+    ) -> dict[str, list[dict[str, Any]]]:
         jobs = {
             model: [self._job(model, **_pair(settings[model]), seed=seed) for seed in self.settings.seeds]
-            for model in (*COMPARED, *ABLATIONS)
+            for model in models
         }
         done = self._do([job for runs in jobs.values() for job in runs])
         return {model: [done[job.key] for job in runs] for model, runs in jobs.items()}
 
     def _pretrain_long(self, settings: dict[str, dict[str, float]]) -> dict[str, dict[str, Any]]:
         seed, factor = self.settings.seeds[0], self.settings.long
-        jobs = {
-            model: self._job(model, **_pair(settings[model]), seed=seed, times=factor) for model in COMPARED
-        }
+        jobs = {model: self._job(model, **_pair(settings[model]), seed=seed, times=factor) for model in LONG}
         done = self._do(list(jobs.values()))
         return {model: done[job.key] for model, job in jobs.items()}
 
