@@ -275,5 +275,5 @@ def _refuse_other_settings(out: Path, settings: ResultsSettings) -> None:
         raise InputError(f"{out} was begun with another {different[0]}: choose another folder")
 
 
-def _pair(setting: dict[str, float]) -> dict[str, float]:
+def _pair(setting: dict[str, float]) -> dict[str, Any]:
     return {"rate": setting["learning_rate"], "warm_up": setting["warm_up"]}
