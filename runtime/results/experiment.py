@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from runtime.results.settings import (
     AUTOBERT_ZERO,
     BERT,
     COMPARED,
+    LONG,
     SEARCHED,
     ResultsSettings,
     known_backbones,
@@ -51,6 +53,7 @@ class Experiment:
         for path in (self.text, self.held_out, *tasks):
             if not path.is_file():
                 raise InputError(f"{path} is missing: the folder of data must hold it")
+        _refuse_other_settings(out, settings)
         self.backbones = known_backbones(settings)
         self.seconds: dict[str, float] = {}
 
@@ -62,10 +65,11 @@ class Experiment:
         chosen = {model: min(trials, key=lambda trial: trial["loss"]) for model, trials in tuning.items()}
         settings = {model: trial["setting"] for model, trial in chosen.items()}
         settings |= dict.fromkeys(ABLATIONS, settings[AUTOBERT_ZERO])
-        pretraining = self._pretrain(settings)
-        long = self._pretrain_long(settings)
+        pretraining = self._pretrain(COMPARED, settings)
         tasks = self._finetune(settings)
         masks = self._compare_masks(settings[AUTOBERT_ZERO])
+        pretraining |= self._pretrain(ABLATIONS, settings)
+        long = self._pretrain_long(settings)
         results = {
             "settings": asdict(self.settings),
             "workers": max(1, self.workers),
@@ -140,19 +144,19 @@ class Experiment:
         tuning[BERT] += self._do(more).values()
         return tuning
 
-    def _pretrain(self, settings: dict[str, dict[str, float]]) -> dict[str, list[dict[str, Any]]]:
+    def _pretrain(
+        self, models: Sequence[str], settings: dict[str, dict[str, float]]
+    ) -> dict[str, list[dict[str, Any]]]:
         jobs = {
             model: [self._job(model, **_pair(settings[model]), seed=seed) for seed in self.settings.seeds]
-            for model in (*COMPARED, *ABLATIONS)
+            for model in models
         }
         done = self._do([job for runs in jobs.values() for job in runs])
         return {model: [done[job.key] for job in runs] for model, runs in jobs.items()}
 
     def _pretrain_long(self, settings: dict[str, dict[str, float]]) -> dict[str, dict[str, Any]]:
         seed, factor = self.settings.seeds[0], self.settings.long
-        jobs = {
-            model: self._job(model, **_pair(settings[model]), seed=seed, times=factor) for model in COMPARED
-        }
+        jobs = {model: self._job(model, **_pair(settings[model]), seed=seed, times=factor) for model in LONG}
         done = self._do(list(jobs.values()))
         return {model: done[job.key] for model, job in jobs.items()}
 
@@ -254,5 +258,22 @@ class Experiment:
         return sum(label == commonest for label in dev.labels) / len(dev)
 
 
-def _pair(setting: dict[str, float]) -> dict[str, float]:
+_FREE = ("learning_rates", "other_warm_ups", "seeds", "mask_seeds", "long")
+"""Settings that decide which jobs there are, and not what one of them does."""
+
+
+def _refuse_other_settings(out: Path, settings: ResultsSettings) -> None:
+    """Results of other sizes and times must not be taken for those that are asked for."""
+    wanted = json.loads(json.dumps({n: v for n, v in asdict(settings).items() if n not in _FREE}))
+    file = out / "settings.json"
+    if not file.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(file, wanted)
+    found = json.loads(file.read_text(encoding="utf-8"))
+    different = [name for name in wanted if found.get(name) != wanted[name]]
+    if different:
+        raise InputError(f"{out} was begun with another {different[0]}: choose another folder")
+
+
+def _pair(setting: dict[str, float]) -> dict[str, Any]:
     return {"rate": setting["learning_rate"], "warm_up": setting["warm_up"]}

@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codegen.rendering import render
-from runtime.results.settings import ABLATIONS, AUTOBERT_ZERO, BERT, COMPARED, DESCRIPTIONS, PLAIN_BETWEEN
+from runtime.results.settings import (
+    ABLATIONS,
+    AUTOBERT_ZERO,
+    BERT,
+    COMPARED,
+    DESCRIPTIONS,
+    LONG,
+    PLAIN_BETWEEN,
+)
 
 Results = Mapping[str, Any]
 Table = dict[str, list[Any]]
@@ -90,7 +98,7 @@ def _length(results: Results) -> Table:
         "accuracy on the way",
     ]
     rows = []
-    for model in COMPARED:
+    for model in LONG:
         short, run = results["pretraining"][model], results["long"][model]
         on_the_way = ", ".join(f"{accuracy:.3f}" for _, _, accuracy in run["curve"])
         numbers = [f"{run['accuracy']:.3f}", f"{run['loss']:.3f}", on_the_way]

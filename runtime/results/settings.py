@@ -21,7 +21,7 @@ class ResultsSettings:
         warm_up: part of the steps in which the learning rate rises.
         other_warm_ups: tried for BERT alone, at its best learning rate.
         seeds: of pretraining, each fine-tuned once on each task.
-        long: how many times longer the one long training of each model is.
+        long: how many times longer the one long training of BERT and AutoBERT-Zero is.
         candidates, warm_up_steps, candidate_steps: of the search.
         epochs: passes over the data of a task in fine-tuning, by task.
         task_learning_rate, task_batch_size: of fine-tuning.
@@ -35,15 +35,15 @@ class ResultsSettings:
     seq_len: int = 128
     batch_size: int = 8
     steps: int = 2000
-    learning_rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
+    learning_rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3)
     warm_up: float = 0.3
-    other_warm_ups: tuple[float, ...] = (0.1, 0.6)
+    other_warm_ups: tuple[float, ...] = (0.6,)
     seeds: tuple[int, ...] = (0, 1, 2)
     long: int = 2
     candidates: int = 24
     warm_up_steps: int = 200
     candidate_steps: int = 60
-    epochs: tuple[tuple[str, float], ...] = (("SST-2", 1.0), ("MRPC", 4.0))
+    epochs: tuple[tuple[str, float], ...] = (("SST-2", 0.5), ("MRPC", 3.0))
     task_learning_rate: float = 5e-4
     task_batch_size: int = 32
     mask_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -81,6 +81,7 @@ BERT, AUTOBERT_ZERO, SEARCHED = "bert", "autobert-zero", "searched"
 PLAIN_BETWEEN, CONVOLUTIONS = "plain-between-convolutions", "convolutions-alone"
 
 COMPARED = (BERT, AUTOBERT_ZERO, SEARCHED)
+LONG = (BERT, AUTOBERT_ZERO)
 ABLATIONS = (PLAIN_BETWEEN, CONVOLUTIONS)
 
 DESCRIPTIONS = {
