@@ -65,7 +65,7 @@ def render(run: RunData, version: str | None = None) -> str:
     drawn = {c.index: c for c in (*run.ranked[:DRAWN], *(step.candidate for step in steps))}
     places = {c.index: place for place, c in enumerate(run.ranked, 1)}
     plots = _plots(run, objectives)
-    script, plotly = _script(served), _plotly() if plots else ""
+    script, plotly = _script(served), _plotly() if any(plots.values()) else ""
     return (
         _environment()
         .get_template("report/page.html.jinja")
@@ -97,11 +97,10 @@ def render(run: RunData, version: str | None = None) -> str:
 def _plots(run: RunData, objectives: tuple[Objective, ...]) -> dict[str, list[Plot]]:
     """By section. Where nothing has a score there is nothing to plot."""
     if not run.ranked:
-        return {}
+        return {"scores": [], "pareto": [], "priorities": []}
     found = {"scores": [score_plot(run)], "pareto": [pareto_plot(run, o) for o in objectives]}
     history = priority_history(run)
-    if history is not None:
-        found["priorities"] = [priority_plot(history)]
+    found["priorities"] = [] if history is None else [priority_plot(history)]
     return found
 
 

@@ -15,7 +15,8 @@ from runtime.proxy_config import ProxyConfig
 from runtime.run import Run
 from runtime.run_config import RunConfig
 
-SPACE = SearchSpace(layers=3, hidden_size=16, heads=2, ffn_size=32)
+SPACE = SearchSpace(layers=2, hidden_size=16, heads=2, ffn_size=32, max_nodes=6)
+"""Small, as the placing of large graphs takes most of a test's time."""
 PROXY = ProxyConfig(seq_len=32, batch_size=8)
 
 
@@ -58,7 +59,7 @@ def synthetic_candidates(count, space=SPACE, seed=0, population=6):
 
 def synthetic_run(folder, candidates, **changes):
     """A run whose study holds ``candidates``, all committed at once."""
-    run = Run.create(folder, RunConfig(space=SPACE, proxy=PROXY, **({"candidates": 40} | changes)))
+    run = Run.create(folder, RunConfig(**({"candidates": 40, "space": SPACE, "proxy": PROXY} | changes)))
     with run.open_study() as study:
         fill(study, candidates)
     return run
