@@ -105,6 +105,12 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page):
     page.show(width=390, height=844)
     page.wait("[...document.querySelectorAll('.plot .main-svg')].every((s) => s.clientWidth <= 390)")
     assert page.run("document.documentElement.scrollWidth") <= 390
+    heights = page.run(
+        "[...document.querySelectorAll('.plot .main-svg:first-child')].map((s) => s.clientHeight)"
+    )
+    assert (
+        min(heights) >= 340
+    )  # as high as on the large screen: the heat map has a row for each of ten operations
     page.show()
 
 
