@@ -25,6 +25,7 @@ from evolution import (
     random_backbone,
     search,
 )
+from evolution.loop import DUPLICATES
 from evolution.strategy import Proposal
 from graphir import AttentionGraph, AttentionLayer, reference
 
@@ -331,3 +332,25 @@ def test_opening_the_room_loads_no_torch_and_no_compiler():
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "set()"
+
+
+def test_proposals_that_were_known_already_are_counted(tmp_path):
+    space = SearchSpace(
+        layers=2, hidden_size=16, heads=2, ffn_size=16, kernel_sizes=(3, 5), conv_probability=1.0
+    )
+    with Study.create(tmp_path / "study.db") as study:
+        search(study, space, make_strategy("random"), Toy(), candidates=4, seed=3, budget=0)
+        counted = [c.metrics[DUPLICATES] for c in study.candidates()]
+        nodes = [c.metrics["nodes"] for c in study.candidates()]
+    seen, wanted = set(), []
+    for index in range(4):  # the same draws, with the layers themselves as identity
+        rng = Random(f"3/{index}")
+        rng.getrandbits(31)
+        layers, known = random_backbone(rng, space).layers, 0
+        while layers in seen:
+            layers, known = random_backbone(rng, space).layers, known + 1
+        seen.add(layers)
+        wanted.append(known)
+    assert counted == wanted
+    assert sum(wanted) > 0, "no duplicate was drawn: choose another seed"
+    assert nodes == [0.0] * 4  # what the evaluator measured stands beside it
