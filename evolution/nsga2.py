@@ -15,7 +15,7 @@ from evolution.generations import crossed_child, mutated_child
 from evolution.objectives import DEFAULT_OBJECTIVES, check_objectives, objective_vectors
 from evolution.pareto import Vector, crowding_distances, nondominated_fronts
 from evolution.priorities import Priorities
-from evolution.proposal import DEFAULT_POPULATION, Proposal, check_counts, remembered
+from evolution.proposal import DEFAULT_POPULATION, Proposal, check_counts, recalled, remembered
 from evolution.space import SearchSpace
 from graphir.checks import check_number
 
@@ -63,7 +63,8 @@ class NondominatedSorting:
     ) -> Proposal:
         """A child of tournament winners, or a random backbone."""
         choices, visible = choice_space(space), history[: self.horizon(index)]
-        alive = remembered(self, choices, visible, lambda: self.survivors(visible, choices))
+        key = self, len(visible)
+        alive = remembered(key, choices, visible, lambda: self.survivors(visible, choices))
         if not alive:
             return Proposal(choices.random(rng))
         parent, mate = _winner(alive, rng), _winner(alive, rng)
@@ -75,28 +76,33 @@ class NondominatedSorting:
         self, history: Sequence[Candidate], space: SearchSpace | ChoiceSpace
     ) -> tuple[Survivor, ...]:
         """The population after ``history``, generation by generation."""
-        ok = [c for c in history if c.ok]
-        vectors = dict(zip((c.index for c in ok), objective_vectors(ok, self.objectives, space), strict=True))
+        choices, start = choice_space(space), 0
         alive: tuple[Survivor, ...] = ()
-        for start in range(0, len(history), self.population):
-            children = [c for c in history[start : start + self.population] if c.ok]
-            alive = select([*(s.candidate for s in alive), *children], vectors, self.population)
+        before = history[: (len(history) - 1) // self.population * self.population]
+        earlier = recalled((self, len(before)), choices, before) if before else None
+        if earlier is not None:
+            (alive,), start = earlier, len(before)
+        for first in range(start, len(history), self.population):
+            children = [c for c in history[first : first + self.population] if c.ok]
+            pool = [*(survivor.candidate for survivor in alive), *children]
+            vectors = objective_vectors(pool, self.objectives, choices)
+            alive = select(pool, vectors, self.population)
         return alive
 
 
-def select(candidates: Sequence[Candidate], vectors: dict[int, Vector], count: int) -> tuple[Survivor, ...]:
+def select(candidates: Sequence[Candidate], vectors: Sequence[Vector], count: int) -> tuple[Survivor, ...]:
     """The ``count`` best by front, then by crowding; the earlier of equals first.
 
     Args:
         candidates: those to choose from.
-        vectors: objectives by the index of the candidate.
+        vectors: their objectives.
         count: how many.
     """
     chosen: list[Survivor] = []
-    for number, front in enumerate(nondominated_fronts([vectors[c.index] for c in candidates])):
+    for number, front in enumerate(nondominated_fronts(vectors)):
         members = [candidates[i] for i in front]
         # An objective that is missing is infinitely bad: a finite floor keeps the distances numbers.
-        distances = crowding_distances([tuple(map(_finite, vectors[c.index])) for c in members])
+        distances = crowding_distances([tuple(map(_finite, vectors[i])) for i in front])
         ranked = [Survivor(c, number, d) for c, d in zip(members, distances, strict=True)]
         if len(chosen) + len(ranked) > count:
             ranked.sort(key=lambda s: (-s.crowding, s.candidate.index))

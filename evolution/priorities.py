@@ -8,8 +8,10 @@ of `PriorityForm`.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from random import Random
 from typing import Literal, get_args
 
@@ -94,15 +96,18 @@ class Priorities:
         placed: dict[tuple[str, Hashable], Tally] = {}
         for candidate, score, weight in zip(scored, scores, weights, strict=True):
             choices = space.choices(candidate.backbone)
-            tally.add(((c.family, c.name) for c in choices), score, weight)
+            tally.add(_contained(choices), score, weight)
             if form.context != "none":
-                for family, context, name in {(c.family, _context(c, form.context), c.name) for c in choices}:
+                for family, context, name in _placed(choices, form.context):
                     placed.setdefault((family, context), Tally()).add((name,), score, weight)
-        draws = tally.weights if form.counts == "candidates" else _draws(history)
+        draws = _draws(history)
         plain: dict[str, OperationPriority] = {}
         for family, names in space.families.items():
-            means = {name: tally.mean((family, name)) for name in names if (family, name) in tally.weights}
-            counts = {name: draws.get((family, name), 0) for name in names}
+            means = {name: tally.mean((family, name)) for name in names if (family, name) in tally}
+            if form.counts == "draws":
+                counts = {name: draws.get((family, name), 0.0) for name in names}
+            else:
+                counts = {name: tally.weight((family, name)) for name in names}
             plain[family] = OperationPriority.from_statistics(
                 names, means, counts, form.alpha, form.temperature
             )
@@ -124,15 +129,26 @@ class Priorities:
         return rng.choice(fitting) if priority is None else priority.draw(rng, fitting)
 
 
-def _context(choice: Choice, context: Context) -> Hashable:
-    return choice.position if context == "position" else choice.neighbour
+# A history is gone through once a generation, and most of it was gone through before.
+@lru_cache(maxsize=65_536)
+def _contained(choices: tuple[Choice, ...]) -> frozenset[tuple[str, str]]:
+    """Family and name of every choice."""
+    return frozenset((c.family, c.name) for c in choices)
 
 
-def _draws(history: Iterable[Candidate]) -> dict[Hashable, float]:
-    draws: dict[Hashable, float] = {}
+@lru_cache(maxsize=65_536)
+def _placed(choices: tuple[Choice, ...], context: Context) -> frozenset[tuple[str, Hashable, str]]:
+    """Family, context and name of every choice."""
+    places: list[Hashable] = [c.position if context == "position" else c.neighbour for c in choices]
+    return frozenset((c.family, place, c.name) for c, place in zip(choices, places, strict=True))
+
+
+def _draws(history: Iterable[Candidate]) -> Counter[tuple[str, str]]:
+    """How often mutation drew each choice."""
+    draws: Counter[tuple[str, str]] = Counter()
     for candidate in history:
-        for choice in candidate.mutation.draws if candidate.mutation is not None else ():
-            draws[choice] = draws.get(choice, 0) + 1
+        if candidate.mutation is not None:
+            draws.update(candidate.mutation.draws)
     return draws
 
 
@@ -143,13 +159,13 @@ def _in_contexts(
     priorities: dict[tuple[str, Hashable], OperationPriority] = {}
     for (family, context), here in placed.items():
         names = space.families[family]
-        everywhere = {name: tally.mean((family, name)) for name in names if (family, name) in tally.weights}
+        everywhere = {name: tally.mean((family, name)) for name in names if (family, name) in tally}
         optimistic = max(everywhere.values(), default=0.0)
-        log_total = math.log(max(1.0, sum(here.weights.values())))
+        log_total = math.log(max(1.0, sum(map(here.weight, here))))
         values = {}
         for name in names:
-            count, prior = here.weights.get(name, 0.0), everywhere.get(name, optimistic)
-            total = here.totals.get(name, 0.0) + form.shrinkage * prior
+            count, prior = here.weight(name), everywhere.get(name, optimistic)
+            total = here.total(name) + form.shrinkage * prior
             mean = total / (count + form.shrinkage) if count + form.shrinkage else prior
             values[name] = mean + form.alpha * math.sqrt(2 * log_total / max(1.0, count))
         priorities[family, context] = OperationPriority(values, form.temperature)

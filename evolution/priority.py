@@ -14,7 +14,8 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from random import Random
 from typing import Literal
 
@@ -45,6 +46,9 @@ class OperationPriority:
 
     values: Mapping[str, float]
     temperature: float = PLAIN_TEMPERATURE
+    _chances: dict[tuple[str, ...], list[float]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def uniform(cls, operations: Sequence[str]) -> OperationPriority:
@@ -104,7 +108,7 @@ class OperationPriority:
         for candidate in history:
             if candidate.mutation is not None and candidate.mutation.operation is not None:
                 draws[candidate.mutation.operation] += 1
-        means = {name: tally.mean(name) for name in operations if name in tally.weights}
+        means = {name: tally.mean(name) for name in operations if name in tally}
         return cls.from_statistics(operations, means, draws, alpha, temperature)
 
     def probabilities(self, fitting: Sequence[str] | None = None) -> dict[str, float]:
@@ -124,10 +128,12 @@ class OperationPriority:
         Raises:
             ValueError: where ``fitting`` is empty.
         """
-        if not fitting:
+        names = tuple(fitting)
+        if not names:
             raise ValueError("no operation fits: give at least one to draw from")
-        chances = self.probabilities(fitting)
-        return rng.choices(list(chances), list(chances.values()))[0]
+        if names not in self._chances:  # one generation draws from the same few selections again and again
+            self._chances[names] = list(accumulate(self.probabilities(names).values()))
+        return rng.choices(names, cum_weights=self._chances[names])[0]
 
 
 def comparable(values: Sequence[float], scores: Scores) -> list[float]:
@@ -168,7 +174,8 @@ def standardised(scores: Sequence[float]) -> list[float]:
     # Scores of any size are finite; their squares need not be.
     largest = max(map(abs, scores)) or 1.0
     scaled = [score / largest for score in scores]
-    mean, deviation = statistics.fmean(scaled), statistics.pstdev(scaled)
+    mean = statistics.fmean(scaled)
+    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scaled) / len(scaled))
     # Equal scores may come out with a deviation of a rounding.
     if deviation <= 1e-15:
         return [0.0] * len(scores)

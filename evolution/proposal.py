@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 DEFAULT_POPULATION = 15
 """Random backbones at the start of a search of some forty candidates (assumed)."""
-REMEMBERED = 4
-"""So many results that follow from a history are kept: those of the strategies that work at the same time."""
+REMEMBERED = 8
+"""So many results that follow from a history are kept, the latest ones."""
 
 
 class Proposal(NamedTuple):
@@ -53,7 +53,7 @@ def check_counts(strategy: object, *names: str) -> None:
         check_whole(getattr(strategy, name), name)
 
 
-_results: dict[Hashable, tuple[tuple[Candidate, ...], Any, Any]] = {}
+_results: dict[Hashable, tuple[list[Candidate], Any, Any]] = {}
 
 
 def remembered(
@@ -62,16 +62,22 @@ def remembered(
     """``work_out()``, which follows from ``key``, ``space`` and ``history`` alone, or its result of the last time.
 
     All proposals of a generation see one history. What follows from it, such as priorities, is worked out once, and
-    a strategy is still without state: the same candidates in the same order are known by being the same objects.
+    a strategy is still without state. (Comparing histories that hold the same objects takes microseconds.)
     """
-    if key in _results:
-        seen, known, earlier = _results[key]
-        same = known == space and len(seen) == len(history)
-        if same and all(a is b for a, b in zip(seen, history, strict=True)):
-            return earlier
+    earlier = recalled(key, space, history)
+    if earlier is not None:
+        return earlier[0]
     result = work_out()
     _results.pop(key, None)
     while len(_results) >= REMEMBERED:
         del _results[next(iter(_results))]
-    _results[key] = tuple(history), space, result
+    _results[key] = list(history), space, result
     return result
+
+
+def recalled(key: Hashable, space: ChoiceSpace, history: Sequence[Candidate]) -> tuple[Any] | None:
+    """What `remembered` has kept for these; None where it has nothing (any more)."""
+    if key not in _results:
+        return None
+    seen, known, result = _results[key]
+    return (result,) if known == space and seen == list(history) else None
