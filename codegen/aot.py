@@ -78,14 +78,21 @@ def build_ahead(
         InputError: for an unknown target or type.
     """
     program = kernel_program(graph)
-    module = _loaded(program, target, dtype)
+    check_buildable(target, dtype)
+    module = load_kernels(program)
     return [
         build_kernel(program, module, kernel, target, head_dim, dtype, masked=masked, dropout=dropout)
         for kernel in program.kernels
     ]
 
 
-def _loaded(program: TritonProgram, target: str, dtype: str) -> Any:
+def check_buildable(target: str, dtype: str) -> None:
+    """Refuse what cannot be built.
+
+    Raises:
+        BackendError: where Triton runs as an interpreter.
+        InputError: for an unknown target or type.
+    """
     if target not in TARGETS:
         raise InputError(f"target must be one of {', '.join(TARGETS)}, not {target[:40]!r}")
     if dtype not in ELEMENT_TYPES:
@@ -94,7 +101,6 @@ def _loaded(program: TritonProgram, target: str, dtype: str) -> Any:
         raise BackendError(
             "TRITON_INTERPRET=1 is set: nothing can be built while Triton runs as an interpreter"
         )
-    return load_kernels(program)
 
 
 def build_kernel(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import torch
 
 Backend = Literal["auto", "torch", "triton"]
+KERNELS_STEM = "kernels"
+"""What modules of Triton kernels are, for their names."""
 
 
 class BackendError(OpnasError, RuntimeError):
@@ -150,7 +152,7 @@ def kernel_program(graph: AttentionGraph) -> TritonProgram:
 def load_kernels(program: TritonProgram) -> Any:
     """The module of a program: its kernels, operators and ``attention``. Raises `BackendError` without Triton."""
     try:
-        return load_source(program.source, "attention", operators=True)
+        return load_source(program.source, KERNELS_STEM, operators=True)
     except ModuleNotFoundError as error:
         raise BackendError("Triton is not installed: pip install triton") from error
 

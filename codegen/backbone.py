@@ -7,7 +7,8 @@ from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from codegen.attention import Backend, choose_backend, kernel_program
+from codegen.attention import KERNELS_STEM, Backend, choose_backend, kernel_program
+from codegen.block_kernels import BLOCKS_STEM, block_module, block_source
 from codegen.generated import load_source, module_name
 from codegen.model_layers import model_layers
 from codegen.rendering import render
@@ -60,9 +61,10 @@ def backbone_source(
     """
     check_model_sizes(vocab_size, max_positions, dropout)
     layers = model_layers(backbone)
-    kernels = kernels if layers.programs else "none"
     modules = [_kernel_module(graph) for graph in layers.graphs] if kernels in ("preferred", "only") else []
     imports = [*_IMPORTS[kernels], *(["from pathlib import Path"] if loader else [])]
+    if not layers.programs:
+        imports = [line for line in imports if line != "import functools"]  # of attention's choice alone
     return render(
         "torch/backbone.py.jinja",
         backbone=backbone,
@@ -74,6 +76,7 @@ def backbone_source(
         loader=loader,
         kernels=kernels,
         modules=modules,
+        block_module=block_module() if kernels in ("preferred", "only") else "",
         decorators=_decorators(kernels, len(layers.programs), modules),
         imports=list(dict.fromkeys(imports)),
         needs="torch alone" + ("" if kernels == "none" else ", and Triton for its kernels"),
@@ -95,12 +98,14 @@ def check_model_sizes(vocab_size: int, max_positions: int, dropout: float) -> No
 def kernel_files(backbone: Backbone) -> dict[str, str]:
     """The text of each file that `backbone_source` with ``kernels="beside"`` looks for, by file name.
 
-    One file a distinct graph, ``kernels_1.py`` and so on, in the order of the layers; it imports torch and triton.
+    One file a distinct graph, ``kernels_1.py`` and so on, in the order of the layers, and ``kernels_blocks.py`` for
+    what stands beside attention; they import torch and triton.
     """
     graphs = dict.fromkeys(layer.graph for layer in backbone.layers if isinstance(layer, AttentionLayer))
-    return {
+    files = {
         f"{_file_stem(number)}.py": kernel_program(graph).source for number, graph in enumerate(graphs, 1)
     }
+    return files | {f"{BLOCKS_STEM}.py": block_source()}
 
 
 def compile_backbone(
@@ -131,15 +136,15 @@ def compile_backbone(
     if choose_backend(backend) == "triton":
         kernels = "preferred" if backend == "auto" else "only"
     source = backbone_source(backbone, vocab_size, max_positions, dropout, kernels=kernels)
-    graphs = dict.fromkeys(backbone.graphs) if kernels != "none" else {}
-    model: nn.Module = _load(source, tuple(kernel_program(graph).source for graph in graphs)).Model()
+    files = kernel_files(backbone) if kernels != "none" else {}
+    model: nn.Module = _load(source, tuple(files.values())).Model()
     return model
 
 
 @lru_cache(maxsize=64)
 def _load(source: str, kernel_sources: tuple[str, ...]) -> ModuleType:
     for text in kernel_sources:
-        load_source(text, "attention", operators=True)
+        load_source(text, KERNELS_STEM, operators=True)
     module = load_source(source, "backbone")
     module.Model.source = source
     module.Model.kernel_sources = kernel_sources
@@ -160,7 +165,7 @@ def _restore_model(source: str, kernel_sources: tuple[str, ...]) -> nn.Module:
 
 
 def _kernel_module(graph: AttentionGraph) -> str:
-    return module_name(kernel_program(graph).source, "attention")
+    return module_name(kernel_program(graph).source, KERNELS_STEM)
 
 
 def _decorators(kernels: Kernels, count: int, modules: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from codegen.backbone import check_model_sizes, kernel_files
+from codegen.block_kernels import BLOCKS_STEM
 from codegen.model_layers import model_layers
 from codegen.rendering import render
 from graphir import Backbone
@@ -100,7 +101,7 @@ def model_files(
         "names": names,
         "layers": model_layers(backbone),
         "layer_lines": backbone.equation().splitlines(),
-        "kernels": [name.removesuffix(".py") for name in kernels],
+        "kernels": [name.removesuffix(".py") for name in kernels if name != f"{BLOCKS_STEM}.py"],
         "vocab_size": vocab_size,
         "max_positions": max_positions,
         "dropout": float(dropout),

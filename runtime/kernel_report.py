@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from codegen import KernelBuild, build_ahead, kernel_program, plan_kernels
+from codegen import BlockSizes, KernelBuild, build_ahead, build_blocks, kernel_program, plan_kernels
 from graphir import AttentionGraph
 from graphir.cost import quantity
 
@@ -24,8 +24,9 @@ def build_table(
     dtype: str,
     masked: bool,
     dropout: bool,
+    blocks: BlockSizes | None = None,
 ) -> Iterator[str]:
-    """Build all kernels for each target; a line each, as they are done.
+    """Build all kernels for each target; a line each, as they are done. With ``blocks``, those beside attention too.
 
     Yields:
         Lines of a table; the last says how many spill or do not fit.
@@ -36,7 +37,7 @@ def build_table(
         "tiles: own x loop, warps, stages; loop: instructions of the hottest one"
     )
     yield (
-        f"{'graph':24} {'kernel':12} {'target':7} {'tiles':>14} {'registers':>9} {'spilled':>8} {'shared':>9} "
+        f"{'graph or block':24} {'kernel':12} {'target':7} {'tiles':>14} {'registers':>9} {'spilled':>8} {'shared':>9} "
         f"{'limit':>9} {'loop':>6} {'seconds':>7}"
     )
     builds: list[KernelBuild] = []
@@ -46,6 +47,10 @@ def build_table(
             for build in build_ahead(graph, target, head_dim, dtype, masked, dropout):
                 builds.append(build)
                 yield _line(graph.name, target, build)
+    for target in targets if blocks else ():
+        for name, build in build_blocks(blocks or BlockSizes(), target, dtype, masked, dropout):
+            builds.append(build)
+            yield _line(name, target, build)
     spilled, unfit = sum(build.spilled > 0 for build in builds), sum(not build.fits for build in builds)
     yield f"{len(builds)} kernels: {spilled} spill registers, {unfit} exceed the device's shared memory"
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from graphir import AttentionGraph, AttentionLayer, Backbone, OpnasError, PresetError, presets
+from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, OpnasError, PresetError, presets
 from graphir.backbone import BACKBONE_FORMAT
 from graphir.diff import Difference
 from graphir.files import read_json
+
+if TYPE_CHECKING:
+    from codegen import BlockSizes
 
 Target = AttentionGraph | Backbone
 
@@ -59,6 +63,16 @@ def graphs_of(target: Target) -> tuple[AttentionGraph, ...]:
     """The attention graphs of a target, equal ones once."""
     graphs = (target,) if isinstance(target, AttentionGraph) else target.graphs
     return tuple({graph.canonical_hash(): graph for graph in reversed(graphs)}.values())[::-1]
+
+
+def block_sizes_of(target: Target) -> BlockSizes | None:
+    """The sizes of the blocks beside attention of a backbone; a graph has none."""
+    from codegen import BlockSizes
+
+    if isinstance(target, AttentionGraph):
+        return None
+    kernel_sizes = tuple(layer.kernel_size for layer in target.layers if isinstance(layer, ConvLayer))
+    return BlockSizes(target.hidden_size, target.heads, target.ffn_size, kernel_sizes)
 
 
 def compare(first: Target, second: Target) -> Difference:

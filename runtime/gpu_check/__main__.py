@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 
 SECONDS = 450.0
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
 
     from graphir.files import write_json
+    from runtime.gpu_check.blocks import check_blocks, format_blocks
     from runtime.gpu_check.cases import all_graphs
     from runtime.gpu_check.forms import Place
     from runtime.gpu_check.run import run
@@ -56,11 +58,13 @@ def main(arguments: list[str] | None = None) -> int:
     work = tiny_work(graphs) if options.tiny else full_work(graphs)
     place = Place("cpu" if options.tiny else "cuda", options.backend)
     tell = None if options.quiet else lambda line: print(line, flush=True)
-    report = run(work, place, options.seconds, workers, tell)
+    start = time.monotonic()
+    blocks = check_blocks(place.device, options.tiny, tell or (lambda line: None))
+    report = run(work, place, options.seconds - (time.monotonic() - start), workers, tell)
     if options.out:
-        write_json(options.out, report.to_dict())
-    print(format_report(report))
-    return 1 if report.broken else 0
+        write_json(options.out, report.to_dict() | {"blocks": [cell.to_dict() for cell in blocks]})
+    print(format_blocks(blocks) + "\n\n" + format_report(report))
+    return 1 if report.broken or any(cell.broken for cell in blocks) else 0
 
 
 if __name__ == "__main__":

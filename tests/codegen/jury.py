@@ -60,7 +60,7 @@ def objection(text: str, known: Known | None = None, last: str = SHORT) -> tuple
         return PLAN, f"{found} instead of {known}"
     if JURORS.index(last) < JURORS.index(KERNELS):
         return None
-    attention = load_source(program.source, "attention", operators=True).attention
+    attention = load_source(program.source, "kernels", operators=True).attention
     # Two programs a sequence: the partial sums of two blocks, and of one.
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(attention.__globals__, "PROGRAMS", 6)

@@ -67,6 +67,36 @@ def test_masked_and_dropout_variants_build(variant):
     )
 
 
+BLOCKS = """
+import dataclasses, json, sys
+from codegen import BlockSizes, build_blocks
+
+target, variant, kernel_size = sys.argv[1:]
+sizes, asked = BlockSizes(kernel_sizes=(int(kernel_size),)), {variant: True} if variant != "plain" else {}
+builds = [build for _, build in build_blocks(sizes, target, **asked)]
+print(json.dumps([dataclasses.asdict(build) | {"fits": build.fits} for build in builds]))
+"""
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+def test_kernels_of_the_blocks_fit_and_do_not_spill(target, fresh_seed):
+    # A fresh variant and kernel size each run; docs/blocks.md has the table of all.
+    rng = Random(f"{fresh_seed}/{target}")
+    arguments = [rng.choice(["plain", "masked", "dropout"]), str(rng.choice([3, 7, 17, 33, 65]))]
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKS, target, *arguments],
+        env={**os.environ, "TRITON_INTERPRET": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    builds = json.loads(done.stdout)
+    assert len(builds) == 6
+    for build in builds:
+        assert build["fits"], (arguments, build)
+        assert build["spilled"] == 0, (arguments, build)
+
+
 def test_nothing_is_built_while_triton_is_an_interpreter():
     with pytest.raises(BackendError, match="TRITON_INTERPRET=1"):
         build_ahead(presets.get("bert/1"), "sm_90")

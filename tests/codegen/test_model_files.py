@@ -65,7 +65,7 @@ def test_files_import_torch_transformers_and_each_other_alone(fresh_seed):
 
 def test_kernels_are_those_of_the_torch_form_but_for_how_triton_is_imported():
     plain, files = kernel_files(presets.get("autobert-zero")), model_files(presets.get("autobert-zero"))
-    assert len(plain) == 5
+    assert len(plain) == 6
     for name, text in plain.items():
         unguarded = set(files[name].splitlines()) - set(text.splitlines())
         assert {line.strip() for line in unguarded} - set(text.splitlines()) == {
@@ -88,7 +88,7 @@ def test_a_block_has_the_same_text_in_both_forms():
         }
 
     backbone = presets.get("autobert-zero")
-    torch_form = forwards(backbone_source(backbone))
+    torch_form = forwards(backbone_source(backbone, kernels="beside"))
     transformers_form = forwards(model_files(backbone)["modeling_autobert_zero.py"])
     assert len(torch_form) == 4
     for name, text in torch_form.items():

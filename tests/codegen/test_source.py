@@ -14,10 +14,19 @@ from random import Random
 import pytest
 import torch
 
-from codegen import backbone_source, compile_attention
+from codegen import backbone_source, block_source, compile_attention
 from codegen.triton_program import triton_program
 from evolution import SearchSpace, random_backbone, random_graph
-from graphir import EXTENDED_OPERATIONS, PAPER_OPERATIONS, AttentionGraph, Backbone, GraphError, presets
+from graphir import (
+    EXTENDED_OPERATIONS,
+    PAPER_OPERATIONS,
+    AttentionGraph,
+    AttentionLayer,
+    Backbone,
+    ConvLayer,
+    GraphError,
+    presets,
+)
 from graphir.validation import MAX_NODES
 
 ROOT = Path(__file__).parents[2]
@@ -62,9 +71,21 @@ def preset_sources():
     return [backbone_source(x) if isinstance(x, Backbone) else compile_attention(x).source for x in known]
 
 
+def model_sources():
+    """Models with each way to their kernels, with attention and without."""
+    attention, conv = AttentionLayer(presets.get("autobert-zero/6")), ConvLayer(3)
+    return [
+        backbone_source(Backbone(layers, 16, 2, 16), kernels=kernels, loader=loader)
+        for layers in ((attention, conv), (attention,), (conv,))
+        for kernels in ("none", "beside", "preferred", "only")
+        for loader in (False, True)
+    ]
+
+
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
 def test_ruff_finds_nothing_to_improve(command, tmp_path, fresh_seed):
     sources = [*preset_sources(), *random_sources(fresh_seed), *preset_kernels(), *random_kernels(fresh_seed)]
+    sources += [block_source(), *model_sources()]
     for number, source in enumerate(sources):
         (tmp_path / f"generated_{number}.py").write_text(source)
     ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", "--config", str(ROOT / "pyproject.toml")]

@@ -317,11 +317,11 @@ def test_weights_that_a_checkpoint_has_are_not_drawn_again(load, folder):
     assert model.classifier.dense.weight.std() > 0  # and what it lacks is drawn
 
 
-def test_a_backbone_without_attention_needs_no_kernels_and_loads(transformers, tmp_path):
+def test_a_backbone_without_attention_has_the_kernels_of_its_blocks_and_loads(transformers, tmp_path):
     folder = export_backbone(
         Backbone((ConvLayer(3),), 8, 2, 8, name="9 lives"), tmp_path / "m", vocab_size=20
     )
-    assert not list(folder.glob("kernels*"))
+    assert [path.name for path in folder.glob("kernels*")] == ["kernels_blocks.py"]
     model = transformers.AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True)
     assert type(model).__name__ == "Opnas9LivesForMaskedLM"
     assert model(torch.ones(1, 3, dtype=torch.int64)).logits.shape == (1, 3, 20)

@@ -243,8 +243,14 @@ def test_kernels_run_from_the_cache_of_transformers(tmp_path, fresh_seed):
         TRITON_INTERPRET="1",
     )
     ran = [line for line in printed.splitlines() if line.startswith("RAN")]
-    assert len([line for line in ran if "backward" in line]) == 2
-    assert len(ran) == 4
+    # Two layers of attention, one convolution, two norms and one GELU a layer, and the GELU of the head.
+    for name, count in {"attention": 2, "light_conv": 1, "layer_norm": 6, "bias_gelu": 4}.items():
+        both = [line for line in ran if line.startswith(f"RAN opnas.{name}")]
+        assert (name, len(both), len([line for line in both if "backward" in line])) == (
+            name,
+            2 * count,
+            count,
+        )
 
     logits = model(ids, mask.bool())
     logits[mask.bool()].square().mean().backward()
