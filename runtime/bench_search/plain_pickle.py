@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import struct
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def read_plain_pickle(path: str | Path) -> Any:
     if len(raw) > MAX_BYTES:
         raise InputError(f"{path.name} is larger than {MAX_BYTES:,} bytes: no table of this kind is")
     try:
+        _check_memo(raw)
         value = _PlainUnpickler(io.BytesIO(raw)).load()
         _check_plain(value)
     except InputError as error:
@@ -85,6 +87,13 @@ class _PlainUnpickler(pickle.Unpickler):
 
     def persistent_load(self, identity: Any) -> Any:
         raise InputError("it asks for objects that are kept elsewhere")
+
+
+def _check_memo(raw: bytes) -> None:
+    """Go through the file without doing what it says, and refuse one that claims room for too many objects."""
+    for operation, argument, _ in pickletools.genops(raw):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > MAX_MEMO:
+            raise InputError("it remembers more objects than a table has")
 
 
 def _check_plain(value: Any) -> None:

@@ -1,14 +1,15 @@
 """One search replayed on a table, and how soon it found what is good.
 
 **Shared with a search of backbones**: the strategies of `evolution` as they are, with their populations, parents,
-priorities and horizons; and the rule of the loop that proposal ``n`` follows from the earlier candidates, the seed and
-``n`` alone, that nothing is evaluated twice, and after how many repetitions a random architecture is taken. **Not shared**:
-`evolution.search` itself, since it writes a study and knows backbones by what their graphs compute. A table has neither;
-the dozen lines of `replay` stand for it.
+priorities and horizons; and the rules of the loop: proposal ``n`` follows from the earlier candidates, the seed and
+``n`` alone, nothing is evaluated twice, and after so many repetitions a random architecture is taken. **Not shared**:
+`evolution.search` itself, since it writes a study and knows backbones by what their graphs compute. A table has
+neither; the dozen lines of `replay` stand for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -43,7 +44,7 @@ def replay(space: TableSpace, strategy: Strategy, seed: int, evaluations: int) -
     return history
 
 
-def evaluations_to_reach(scores: list[float], threshold: float) -> int | None:
+def evaluations_to_reach(scores: Sequence[float], threshold: float) -> int | None:
     """How many evaluations it took until one had at least the ``threshold``; None where none had.
 
     Example:
@@ -53,7 +54,7 @@ def evaluations_to_reach(scores: list[float], threshold: float) -> int | None:
     return next((number for number, score in enumerate(scores, 1) if score >= threshold), None)
 
 
-def best_so_far(scores: list[float]) -> list[float]:
+def best_so_far(scores: Sequence[float]) -> list[float]:
     """The best of the first one, two, three, ... scores.
 
     Example:
