@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
 from graphir import InputError
 from runtime.pretraining.hub_text import HUB_PREFIX, HubText
+from runtime.text_lines import read_lines
 
 MAX_LINE_BYTES = 4_000_000
 """Longest line that is read: a larger one is a file of another kind, or a corpus without line breaks."""
@@ -97,7 +96,7 @@ class TextFiles:
     def lines(self) -> Iterator[str]:
         """See `TextSource.lines`."""
         for path in self.paths:
-            yield from _lines_of(path)
+            yield from (" ".join(line.split()) for _, line in read_lines(path, MAX_LINE_BYTES))
             yield PARAGRAPH_END
 
 
@@ -114,29 +113,3 @@ def _files_of(path: Path) -> list[Path]:
     if not path.stat().st_size:
         raise InputError(f"{path} is empty: UTF-8 text was expected")
     return [path]
-
-
-def _lines_of(path: Path) -> Iterator[str]:
-    with path.open("rb") as file:
-        for number in count(1):
-            raw = file.readline(MAX_LINE_BYTES + 1)
-            if not raw:
-                return
-            yield _read_line(raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, path, number)
-
-
-def _read_line(raw: bytes, path: Path, number: int) -> str:
-    if len(raw) > MAX_LINE_BYTES:
-        raise InputError(
-            f"{path}, line {number}: it is longer than {MAX_LINE_BYTES:,} bytes: break it into lines"
-        )
-    try:
-        line = raw.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}, line {number}: it is not UTF-8 (byte {error.start + 1} is 0x{raw[error.start]:02x}): "
-            "convert the file to UTF-8"
-        ) from None
-    if "\0" in line:
-        raise InputError(f"{path}, line {number}: it holds a NUL byte, so this is no text")
-    return " ".join(line.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections import Counter
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ class Experiment:
         for path in (self.text, self.held_out, *tasks):
             if not path.is_file():
                 raise InputError(f"{path} is missing: the folder of data must hold it")
+        _refuse_other_settings(out, settings)
         self.backbones = known_backbones(settings)
         self.seconds: dict[str, float] = {}
 
@@ -256,5 +258,22 @@ class Experiment:
         return sum(label == commonest for label in dev.labels) / len(dev)
 
 
-def _pair(setting: dict[str, float]) -> dict[str, float]:
+_FREE = ("learning_rates", "other_warm_ups", "seeds", "mask_seeds", "long")
+"""Settings that decide which jobs there are, and not what one of them does."""
+
+
+def _refuse_other_settings(out: Path, settings: ResultsSettings) -> None:
+    """Results of other sizes and times must not be taken for those that are asked for."""
+    wanted = json.loads(json.dumps({n: v for n, v in asdict(settings).items() if n not in _FREE}))
+    file = out / "settings.json"
+    if not file.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(file, wanted)
+    found = json.loads(file.read_text(encoding="utf-8"))
+    different = [name for name in wanted if found.get(name) != wanted[name]]
+    if different:
+        raise InputError(f"{out} was begun with another {different[0]}: choose another folder")
+
+
+def _pair(setting: dict[str, float]) -> dict[str, Any]:
     return {"rate": setting["learning_rate"], "warm_up": setting["warm_up"]}

@@ -14,7 +14,7 @@ EVALUATIONS = 8
 
 
 def search_backbone(
-    folder: Path, text: Path, layers: int, sizes: dict[str, int], proxy: dict[str, int], candidates: int
+    folder: Path, text: Path, layers: int, sizes: dict[str, Any], proxy: dict[str, Any], candidates: int
 ) -> dict[str, Any]:
     """Search on the pretraining text; the best backbone and what it was chosen from.
 

@@ -127,9 +127,7 @@ def test_a_file_without_its_kernels_says_so_and_still_runs(tmp_path, monkeypatch
     path.write_text(backbone_source(BACKBONE, VOCABULARY, POSITIONS, kernels="beside"))
     spec = importlib.util.spec_from_file_location("alone", path)
     module = importlib.util.module_from_spec(spec)
-    with pytest.warns(
-        UserWarning, match=r"kernels_\w+.py is missing, so its part runs in the slower"
-    ):
+    with pytest.warns(UserWarning, match=r"kernels_\w+.py is missing, so its part runs in the slower"):
         spec.loader.exec_module(module)
     assert module.Model()(batch(0)[0]).shape == (3, 9, VOCABULARY)
 

@@ -271,7 +271,7 @@ def test_who_is_interrupted_at_the_very_end_need_not_learn_again(corpus_file, tm
 
 def test_nothing_is_left_of_a_text_that_cannot_be_read(tmp_path):
     (tmp_path / "bad.txt").write_bytes(b"fine\n\xff\n")
-    with pytest.raises(InputError, match=r"bad\.txt, line 2: it is not UTF-8"):
+    with pytest.raises(InputError, match=r"bad\.txt, line 2: byte 1 of it is not UTF-8"):
         pretrain(BACKBONE, tmp_path / "bad.txt", tmp_path / "out", SETTINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["bad.txt"]
 

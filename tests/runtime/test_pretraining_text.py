@@ -71,8 +71,8 @@ def test_a_token_file_that_was_cut_is_made_again(tmp_path, corpus_file):
 MALFORMED = {
     "empty": (b"", "is empty"),
     "white space": (b" \n\n\t\n", "white space alone"),
-    "not UTF-8": (b"fine\nalso fine\nw\xf6rter\n", r"text\.txt, line 3: it is not UTF-8 \(byte 2 is 0xf6\)"),
-    "binary": (b"fine\n\0\1\2\n", r"text\.txt, line 2: it holds a NUL byte"),
+    "not UTF-8": (b"fine\nalso fine\nw\xf6rter\n", r"text\.txt, line 3: byte 2 of it is not UTF-8"),
+    "binary": (b"fine\n\0\1\2\n", r"text\.txt, line 2: it holds NUL bytes"),
     "long line": (b"fine\n" + b"word " * 500 + b"\n", r"text\.txt, line 2: it is longer than 2,000 bytes"),
 }
 
