@@ -17,7 +17,7 @@ from runtime.cli.app import check_file
 from runtime.console import make_console, prepare_output, say
 from runtime.ending import end_well
 
-DEFAULT_DATA_SETS = ("cora", "citeseer", "computers", "arxiv")
+DEFAULT_DATA_SETS = ("cora", "computers", "arxiv")
 BERT_EVALUATIONS, BERT_TOP = 60, 0.05
 """Of 133 backbones, half are seen, and the best seven are aimed at."""
 
@@ -27,10 +27,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def bench_search(
     data_sets: Annotated[
-        list[str] | None, typer.Argument(help="Data sets of NAS-Bench-Graph; by default four.")
+        list[str] | None, typer.Argument(help="Data sets of NAS-Bench-Graph; by default three.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="Searches of each strategy.")] = 60,
-    evaluations: Annotated[int, typer.Option(help="Of each search.")] = 500,
+    evaluations: Annotated[int, typer.Option(help="Of each search.")] = 300,
     nas_bench_bert: Annotated[
         Path | None, typer.Option(help="BERT_benchmark.json of NAS-Bench-BERT; without it, it is left out.")
     ] = None,

@@ -24,6 +24,10 @@ ENTRANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "greedy": ("greedy", {}),
     "opnas, as the paper": ("opnas", {"scores": "raw", "temperature": 1.0}),
     "opnas": ("opnas", {}),
+    "opnas, by position": (
+        "opnas",
+        {"context": "position", "alpha": 0.0, "temperature": 0.25, "shrinkage": 5.0, "scores": "ranked"},
+    ),
 }
 """What takes part: a label, the strategy's name, and the fields in which it differs from its defaults."""
 BASELINE = "uniform"
@@ -85,7 +89,7 @@ def contest(
     labels: Sequence[str] = tuple(ENTRANTS),
     *,
     seeds: int = 60,
-    evaluations: int = 500,
+    evaluations: int = 300,
     top: float = 0.001,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Contest:

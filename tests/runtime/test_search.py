@@ -11,7 +11,7 @@ import pytest
 
 from evolution import STRATEGIES, Study, make_strategy
 from graphir import InputError, OpnasError
-from runtime import cli
+from runtime.cli.search import search as search_command
 from runtime.corpus import CorpusError, load_corpus
 from runtime.run import Run, RunError
 from runtime.run_config import RunConfig
@@ -89,7 +89,7 @@ def test_every_option_of_a_search_has_the_default_of_the_api():
         "corpus": None,
         "extended": False,
     }
-    options = inspect.signature(cli.search).parameters
+    options = inspect.signature(search_command).parameters
     assert {name: option.default for name, option in options.items()} == {name: api[name] for name in options}
 
 
