@@ -34,7 +34,7 @@ STRATEGIES = [
     make_strategy("random"),
     make_strategy("evolution", population=10, tournament=4),
     make_strategy("crossover", population=10, parents=4),
-    make_strategy("nsga2", population=10, objectives=("score", "-nodes")),
+    make_strategy("nsga2", population=10, objectives=("score", "-parameters")),
 ]
 
 
