@@ -18,8 +18,18 @@ if TYPE_CHECKING:
     )
     from evolution import Candidate, SearchSpace, Study, mutate_graph, random_backbone, random_graph
     from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, OpnasError, presets
-    from runtime import Run, RunConfig, Setting, benchmark
+    from runtime import (
+        FineTuning,
+        FineTuningReport,
+        Pretraining,
+        Run,
+        RunConfig,
+        Setting,
+        benchmark,
+        finetune,
+    )
     from runtime.export import export
+    from runtime.pretraining.pretrain import pretrain
     from runtime.search import resume, search
 
 __all__ = [
@@ -29,7 +39,10 @@ __all__ = [
     "Candidate",
     "CompiledAttention",
     "ConvLayer",
+    "FineTuning",
+    "FineTuningReport",
     "OpnasError",
+    "Pretraining",
     "Run",
     "RunConfig",
     "SearchSpace",
@@ -41,8 +54,10 @@ __all__ = [
     "compile_attention",
     "compile_backbone",
     "export",
+    "finetune",
     "mutate_graph",
     "presets",
+    "pretrain",
     "random_backbone",
     "random_graph",
     "resume",
@@ -70,8 +85,18 @@ __getattr__, __dir__ = lazy_face(
             "random_graph",
         ),
         "graphir": ("AttentionGraph", "AttentionLayer", "Backbone", "ConvLayer", "OpnasError"),
-        "runtime": ("Run", "RunConfig", "Setting", "benchmark"),
+        "runtime": (
+            "FineTuning",
+            "FineTuningReport",
+            "Pretraining",
+            "Run",
+            "RunConfig",
+            "Setting",
+            "benchmark",
+            "finetune",
+        ),
         "runtime.export": ("export",),
+        "runtime.pretraining.pretrain": ("pretrain",),
         "runtime.search": ("resume", "search"),
     },
     modules=("graphir.presets",),

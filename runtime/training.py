@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +89,14 @@ def masked_logits(model: nn.Module, batch: MaskedBatch) -> tuple[Tensor, Tensor]
     return model.logits(hidden[chosen]), batch.labels[chosen]  # type: ignore[operator]  # as above
 
 
+def decayed_matrices(weights: Sequence[Tensor], weight_decay: float) -> list[dict[str, Any]]:
+    """Groups for an optimizer: weights decay where they are matrices; biases and LayerNorms do not."""
+    return [
+        {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
 class Updater:
     """Applies gradients to weights under a recipe, for a number of steps that is known beforehand.
 
@@ -97,13 +106,8 @@ class Updater:
     def __init__(self, weights: Iterable[Tensor], steps: int, recipe: Recipe) -> None:
         self.weights = list(weights)
         self.clip = recipe.clip
-        matrices = [weight for weight in self.weights if weight.ndim >= 2]
-        vectors = [weight for weight in self.weights if weight.ndim < 2]
         self.optimizer = AdamW(
-            [
-                {"params": matrices, "weight_decay": recipe.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
+            decayed_matrices(self.weights, recipe.weight_decay),
             lr=recipe.learning_rate,
             betas=(0.9, recipe.beta2),
         )
@@ -162,7 +166,7 @@ def train(
             losses.append(updater.update(objective(batch)))
         except TrainingDiverged as error:
             raise TrainingDiverged(f"training diverged at step {step + 1} of {steps}: {error}") from None
-        tokens += int(batch.key_mask.sum())
+        tokens += batch.tokens
     return TrainingReport(tuple(losses), tokens, time.perf_counter() - start)
 
 

@@ -1,0 +1,1 @@
+"""Pretraining on masked tokens: from text and a backbone to a folder that transformers loads."""
