@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     )
     from evolution import Candidate, SearchSpace, Study, mutate_graph, random_backbone, random_graph
     from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, OpnasError, presets
-    from runtime import Run, RunConfig, Setting, benchmark
+    from runtime import Run, RunConfig, Setting, benchmark, benchmark_model, token_similarity
     from runtime.export import export
     from runtime.search import resume, search
 
@@ -37,6 +37,7 @@ __all__ = [
     "Study",
     "backbone_source",
     "benchmark",
+    "benchmark_model",
     "build_ahead",
     "compile_attention",
     "compile_backbone",
@@ -47,6 +48,7 @@ __all__ = [
     "random_graph",
     "resume",
     "search",
+    "token_similarity",
     "tune_attention",
 ]
 
@@ -70,7 +72,7 @@ __getattr__, __dir__ = lazy_face(
             "random_graph",
         ),
         "graphir": ("AttentionGraph", "AttentionLayer", "Backbone", "ConvLayer", "OpnasError"),
-        "runtime": ("Run", "RunConfig", "Setting", "benchmark"),
+        "runtime": ("Run", "RunConfig", "Setting", "benchmark", "benchmark_model", "token_similarity"),
         "runtime.export": ("export",),
         "runtime.search": ("resume", "search"),
     },

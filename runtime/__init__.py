@@ -6,22 +6,29 @@ from graphir.lazy import lazy_face
 
 if TYPE_CHECKING:
     from runtime.bench import Benchmark, Setting, benchmark
+    from runtime.model_bench import ModelBenchmark, ModelSetting, benchmark_model
     from runtime.model_folder import TrainedModel, load_model
     from runtime.pipeline import Outcome
     from runtime.proxy_config import ProxyConfig
     from runtime.run import Run
     from runtime.run_config import RunConfig
+    from runtime.token_similarity import TokenSimilarity, token_similarity
 
 __all__ = [
     "Benchmark",
+    "ModelBenchmark",
+    "ModelSetting",
     "Outcome",
     "ProxyConfig",
     "Run",
     "RunConfig",
     "Setting",
+    "TokenSimilarity",
     "TrainedModel",
     "benchmark",
+    "benchmark_model",
     "load_model",
+    "token_similarity",
 ]
 
 # The command line lives in this room, and opening a graph must not load torch.
@@ -29,10 +36,12 @@ __getattr__, __dir__ = lazy_face(
     __name__,
     {
         "runtime.bench": ("Benchmark", "Setting", "benchmark"),
+        "runtime.model_bench": ("ModelBenchmark", "ModelSetting", "benchmark_model"),
         "runtime.model_folder": ("TrainedModel", "load_model"),
         "runtime.pipeline": ("Outcome",),
         "runtime.proxy_config": ("ProxyConfig",),
         "runtime.run": ("Run",),
         "runtime.run_config": ("RunConfig",),
+        "runtime.token_similarity": ("TokenSimilarity", "token_similarity"),
     },
 )
