@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     )
     from evolution import Candidate, SearchSpace, Study, mutate_graph, random_backbone, random_graph
     from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, OpnasError, presets
-    from runtime import Run, RunConfig, Setting, benchmark, benchmark_model, token_similarity
+    from runtime import Run, RunConfig, Setting, benchmark, benchmark_model
     from runtime.export import export
     from runtime.search import resume, search
+    from runtime.token_similarity import token_similarity
 
 __all__ = [
     "AttentionGraph",
@@ -72,9 +73,10 @@ __getattr__, __dir__ = lazy_face(
             "random_graph",
         ),
         "graphir": ("AttentionGraph", "AttentionLayer", "Backbone", "ConvLayer", "OpnasError"),
-        "runtime": ("Run", "RunConfig", "Setting", "benchmark", "benchmark_model", "token_similarity"),
+        "runtime": ("Run", "RunConfig", "Setting", "benchmark", "benchmark_model"),
         "runtime.export": ("export",),
         "runtime.search": ("resume", "search"),
+        "runtime.token_similarity": ("token_similarity",),
     },
     modules=("graphir.presets",),
 )

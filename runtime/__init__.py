@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from runtime.proxy_config import ProxyConfig
     from runtime.run import Run
     from runtime.run_config import RunConfig
-    from runtime.token_similarity import TokenSimilarity, token_similarity
 
 __all__ = [
     "Benchmark",
@@ -23,12 +22,10 @@ __all__ = [
     "Run",
     "RunConfig",
     "Setting",
-    "TokenSimilarity",
     "TrainedModel",
     "benchmark",
     "benchmark_model",
     "load_model",
-    "token_similarity",
 ]
 
 # The command line lives in this room, and opening a graph must not load torch.
@@ -42,6 +39,5 @@ __getattr__, __dir__ = lazy_face(
         "runtime.proxy_config": ("ProxyConfig",),
         "runtime.run": ("Run",),
         "runtime.run_config": ("RunConfig",),
-        "runtime.token_similarity": ("TokenSimilarity", "token_similarity"),
     },
 )

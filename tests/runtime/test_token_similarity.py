@@ -16,7 +16,7 @@ from runtime.transformers_folder import save_for_transformers
 
 TEXTS = [
     "The graph reads its inputs.",
-    "A",
+    "",
     "one two",
     "every node holds a value, and every value has a type",
 ]
