@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,7 +133,7 @@ class _Watch:
         self.restart()
 
     def restart(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         self.stack = [REST]
         self.last = self.clock()
 
