@@ -59,6 +59,23 @@ def transformers_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {_transformers_name(name): weight for name, weight in weights.items()}
 
 
+def torch_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The other way: weights of the masked language model for transformers by the names of the torch form.
+
+    Example:
+        >>> list(torch_weights({"backbone.embeddings.token.weight": None, "head.decoder.bias": None}))
+        ['embeddings.token.weight', 'head.bias']
+    """
+    tied = (
+        "head.decoder.weight"  # written by some versions of transformers, although it is the token embedding
+    )
+    return {_torch_name(name): weight for name, weight in weights.items() if name != tied}
+
+
+def _torch_name(name: str) -> str:
+    return "head.bias" if name == "head.decoder.bias" else name.removeprefix("backbone.")
+
+
 def _transformers_name(name: str) -> str:
     if name == "head.bias":
         return "head.decoder.bias"
