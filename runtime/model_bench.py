@@ -183,7 +183,7 @@ def make_bert(backbone: Backbone, setting: ModelSetting) -> Any:
         num_hidden_layers=len(backbone.layers),
         num_attention_heads=backbone.heads,
         intermediate_size=backbone.ffn_size,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # type: ignore[call-arg]  # any further setting is taken
     )
     with quiet_transformers(), _seeded(setting.seed):
         return BertForMaskedLM(config) if setting.head else BertModel(config, add_pooling_layer=False)
@@ -279,7 +279,7 @@ def _training(
 
 def _step(loss: Callable[[], Tensor], update: Callable[[], None]) -> Callable[[], None]:
     def step() -> None:
-        loss().backward()  # type: ignore[no-untyped-call]
+        loss().backward()
         update()
 
     return step

@@ -175,7 +175,9 @@ def _inputs(model: TrainedModel, batch: int, tokens: int) -> tuple[Tensor, Tenso
 
 def _distances() -> Any:
     """`torch.cdist` by ordinary operations: sums of squares of differences, so that near rows keep their digits."""
-    from onnxscript import opset18 as op
+    import onnxscript
+
+    op: Any = onnxscript.opset18  # its types are narrower than what it takes
 
     def distances(x: Any, y: Any, p: float = 2.0, compute_mode: int | None = None) -> Any:
         width, total = x.shape[-1], None

@@ -72,8 +72,8 @@ def inspect(
         from runtime.kernel_report import describe_kernels
         from runtime.targets import graphs_of
 
-        for text in describe_kernels(graphs_of(found)):
-            print(text)
+        for description in describe_kernels(graphs_of(found)):
+            print(description)
     elif source:
         from runtime.generated_text import describe_source
 
