@@ -26,11 +26,13 @@ if TYPE_CHECKING:
         RunConfig,
         Setting,
         benchmark,
+        benchmark_model,
         finetune,
     )
     from runtime.export import export
     from runtime.pretraining.pretrain import pretrain
     from runtime.search import resume, search
+    from runtime.token_similarity import token_similarity
 
 __all__ = [
     "AttentionGraph",
@@ -50,6 +52,7 @@ __all__ = [
     "Study",
     "backbone_source",
     "benchmark",
+    "benchmark_model",
     "build_ahead",
     "compile_attention",
     "compile_backbone",
@@ -62,6 +65,7 @@ __all__ = [
     "random_graph",
     "resume",
     "search",
+    "token_similarity",
     "tune_attention",
 ]
 
@@ -93,11 +97,13 @@ __getattr__, __dir__ = lazy_face(
             "RunConfig",
             "Setting",
             "benchmark",
+            "benchmark_model",
             "finetune",
         ),
         "runtime.export": ("export",),
         "runtime.pretraining.pretrain": ("pretrain",),
         "runtime.search": ("resume", "search"),
+        "runtime.token_similarity": ("token_similarity",),
     },
     modules=("graphir.presets",),
 )
