@@ -24,6 +24,8 @@ RANDOM_ATTEMPTS = 500
 """How many random backbones are tried then; where all were seen, the space counts as exhausted."""
 MAX_REASON_CHARS = 500
 """Longest reason of a failure that is kept."""
+DUPLICATES = "duplicates_avoided"
+"""The metric of a candidate that says how many proposals before it were known already, and so were drawn again."""
 _FAULTS_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """A full or read-only disk says nothing about a candidate."""
 
@@ -132,19 +134,27 @@ def propose(
         identity = seen.identify(proposal.backbone)
         if identity is not None:
             backbone = replace(proposal.backbone, name=f"candidate-{index}")
-            return Candidate(index, backbone, *identity, evaluation_seed, proposal.parent, proposal.mutation)
+            return Candidate(
+                index,
+                backbone,
+                *identity,
+                evaluation_seed,
+                proposal.parent,
+                proposal.mutation,
+                metrics={DUPLICATES: float(attempt)},
+            )
     return None
 
 
 def evaluated(candidate: Candidate, evaluator: Evaluator, budget: int) -> Candidate:
     """``candidate`` with the result of its evaluation, or with the reason why there is none."""
     begun = time.monotonic()
-    metrics: dict[str, float] = {}
+    metrics = dict(candidate.metrics)
     seconds = math.nan
     try:
         evaluation = evaluator.evaluate(candidate.backbone, candidate.seed, budget)
         score, seconds = float(evaluation.score), float(evaluation.seconds)
-        metrics = {str(name): float(value) for name, value in evaluation.metrics.items()}
+        metrics |= {str(name): float(value) for name, value in evaluation.metrics.items()}
         reason = None if math.isfinite(score) else f"the score is {score}"
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _FAULTS_OF_THE_MACHINE:

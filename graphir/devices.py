@@ -49,8 +49,9 @@ def roofline_seconds(cost: Cost, device: Device) -> float:
     Numbers must have been counted at 2 bytes each: the peak is that of 16-bit matrices.
 
     Example:
-        >>> from graphir import AttentionGraph
-        >>> cost = AttentionGraph.from_expression("softmax(scale(Q @ K.T)) @ V").cost(seq_len=4096)
+        >>> from graphir import presets
+        >>> from graphir.cost import backbone_cost
+        >>> cost = backbone_cost(presets.get("bert"), seq_len=4096, element_size=2)
         >>> roofline_seconds(cost, DEVICES["A100"]) > roofline_seconds(cost, DEVICES["H100"])
         True
     """

@@ -50,7 +50,9 @@ def difference_scene(before: AttentionGraph | Backbone, after: AttentionGraph | 
     if isinstance(before, AttentionGraph) and isinstance(after, AttentionGraph):
         return graphs_scene(before, after)
     if isinstance(before, AttentionGraph) or isinstance(after, AttentionGraph):
-        raise InputError("a picture shows two graphs or two backbones: one of these is a graph, the other a backbone")
+        raise InputError(
+            "a picture shows two graphs or two backbones: one of these is a graph, the other a backbone"
+        )
     return backbones_scene(before, after)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from math import inf
 from typing import TYPE_CHECKING
@@ -85,6 +86,7 @@ class Layout:
     height: float
 
 
+@lru_cache(maxsize=256)  # a report shows the same graphs again and again
 def lay_out(graph: AttentionGraph) -> Layout:
     """Place the inputs on top, the output at the bottom, and every operation below its operands."""
     ops = dict.fromkeys(graph.inputs, "input") | {n.id: n.op for n in graph.nodes} | {OUTPUT: "output"}

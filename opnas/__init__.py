@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from runtime.export import export
     from runtime.pretraining.pretrain import pretrain
+    from runtime.report import report
     from runtime.search import resume, search
     from runtime.token_similarity import token_similarity
 
@@ -63,6 +64,7 @@ __all__ = [
     "pretrain",
     "random_backbone",
     "random_graph",
+    "report",
     "resume",
     "search",
     "token_similarity",
@@ -102,6 +104,7 @@ __getattr__, __dir__ = lazy_face(
         ),
         "runtime.export": ("export",),
         "runtime.pretraining.pretrain": ("pretrain",),
+        "runtime.report": ("report",),
         "runtime.search": ("resume", "search"),
         "runtime.token_similarity": ("token_similarity",),
     },

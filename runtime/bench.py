@@ -10,7 +10,6 @@ import platform
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +32,7 @@ from runtime.accuracy import (
     relative_errors,
 )
 from runtime.eager import eager_function
+from runtime.machine import processor
 from runtime.timing import Timing, time_interleaved
 
 EAGER, COMPILED, GENERATED = "eager", "torch.compile", "generated"
@@ -344,7 +344,7 @@ def verdict(errors: tuple[float, ...], allowed: tuple[float, ...], inputs: Input
 def machine_facts() -> dict[str, str | int]:
     """Processor, threads and versions."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -356,16 +356,6 @@ def first_line(error: BaseException) -> str:
     """The kind of an error and the first line of its message, for tables."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def _forward_backward(form: Attention, inputs: Inputs) -> Callable[[], object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from runtime.corpus import Corpus
 from runtime.masking import training_batches
 from runtime.model_folder import TrainedModel, save_model
 from runtime.proxy import MaskedLanguageModelEvaluator, ProxyData, prepare
+from runtime.report import report
 from runtime.run import Run, RunError, new_folder
+from runtime.sessions import record_session
 from runtime.supernet import Supernet, SupernetError, warm_up
 from runtime.training import Recipe, evaluate_mlm
 
@@ -109,6 +112,7 @@ def run_search(run: Run, corpus: Corpus, reporter: Reporter | None = None) -> Ou
         run.remove_leftovers()
         reporter.stage("tokenizer")
         data = prepare(corpus, config.proxy)
+        record_session(run.folder, str(data.train.ids.device))
         logger.info("%d training sequences, %d tokens in the vocabulary", len(data.train), data.vocab_size)
         supernet = _warm_supernet(run, data, reporter)
         evaluator = MaskedLanguageModelEvaluator(supernet, data, config.proxy)
@@ -135,6 +139,7 @@ def run_search(run: Run, corpus: Corpus, reporter: Reporter | None = None) -> Ou
             on_candidate=committed,
         )
         metrics = _train_winner(run, study, evaluator, reporter)
+        _write_report(run)
         ranked = tuple(study.ranked())
         return Outcome(run, result, ranked, len(study) - len(ranked), data.baseline, metrics)
 
@@ -194,6 +199,14 @@ def _train_winner(
         save_model(trained, folder, evaluator.data.tokenizer)
         write_json(folder / "candidate.json", {"index": winner.index, "metrics": metrics})
     return metrics
+
+
+def _write_report(run: Run) -> None:
+    """The report of what was found: last, when everything else is saved."""
+    try:
+        report(run.folder)
+    except Exception as error:  # as with drawings: no picture is worth a search
+        warnings.warn(f"the report could not be written: {error}", stacklevel=3)
 
 
 def _saved_metrics(run: Run, winner: Candidate) -> dict[str, float] | None:

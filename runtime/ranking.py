@@ -10,6 +10,7 @@ from rich.console import Console
 from evolution import Candidate
 from runtime.console import printable, say
 from runtime.pipeline import Outcome
+from runtime.report.writing import REPORT
 from runtime.run import Run
 
 _SHOWN = 10
@@ -56,6 +57,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         ("drawing", run.best_path / "backbone.svg"),
         ("model", run.best_path),
         ("study", run.study_path),
+        ("report", run.folder / REPORT),
     ):
         say(console, f"  {what:8} {path}")
 

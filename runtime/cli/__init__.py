@@ -3,7 +3,19 @@
 Each command imports what it runs, so that `opnas inspect` opens a graph without loading torch.
 """
 
-from runtime.cli import aot, bench, diff, export, finetune, inspect, pretrain, search
+from runtime.cli import aot, bench, diff, export, finetune, inspect, pretrain, report, search
 from runtime.cli.app import app, main
 
-__all__ = ["aot", "app", "bench", "diff", "export", "finetune", "inspect", "main", "pretrain", "search"]
+__all__ = [
+    "aot",
+    "app",
+    "bench",
+    "diff",
+    "export",
+    "finetune",
+    "inspect",
+    "main",
+    "pretrain",
+    "report",
+    "search",
+]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, presets
-from graphir.drawing import MAX_PIXELS
+from graphir.drawing import MAX_PIXELS, draw_scene
+from graphir.scene import Label, Scene
 
 PLAIN = AttentionGraph.from_expression("softmax(scale(Q @ K.T)) @ V", name="plain attention")
 
@@ -59,11 +60,12 @@ def test_another_suffix_is_refused_and_nothing_is_written(tmp_path: Path, name: 
 
 
 def test_special_characters_are_escaped_in_an_svg(tmp_path: Path) -> None:
-    from graphir.drawing import canvas, write
-
-    with canvas(tmp_path / "t.svg", 100, 100) as axes:
-        write(axes, 50, 50, '</text><script>"$x^2$" & more', 10)
-    assert '</text><script>"$x^2$" & more' in labels(tmp_path / "t.svg")
+    hostile = '</text><script>"$x^2$" & more'
+    draw_scene(Scene(hostile, 100, 100, (Label(50, 50, hostile),)), tmp_path / "t.svg")
+    assert labels(tmp_path / "t.svg") == [hostile]
+    title = ElementTree.parse(tmp_path / "t.svg").find("{http://www.w3.org/2000/svg}title")
+    assert title is not None
+    assert title.text == hostile
 
 
 def test_a_backbone_shows_every_layer_and_each_structure_once(tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_drawing_leaves_no_setting_behind(tmp_path: Path) -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    PLAIN.draw(tmp_path / "g.svg")
+    PLAIN.draw(tmp_path / "g.png")
     assert dict(matplotlib.rcParams) == before
 
 
@@ -145,7 +147,7 @@ def test_settings_that_matplotlib_cannot_read_are_an_error_for_people(tmp_path: 
     (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe: \xff")
     code = (
         "from graphir import OpnasError, presets\n"
-        "try: presets.get('bert/1').draw('g.svg')\n"
+        "try: presets.get('bert/1').draw('g.png')\n"
         "except OpnasError as error: print(error)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -157,7 +159,7 @@ def test_settings_that_matplotlib_cannot_read_are_an_error_for_people(tmp_path: 
 
 def test_the_backend_that_was_asked_for_is_left_to_who_plots_beside_us(tmp_path: Path) -> None:
     after = "import matplotlib, os; print(matplotlib.rcParams['backend'], os.environ['MPLBACKEND'])"
-    code = f"from graphir import presets; presets.get('bert/1').draw('g.svg'); {after}"
+    code = f"from graphir import presets; presets.get('bert/1').draw('g.png'); {after}"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "MPLBACKEND": "pdf"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
@@ -177,10 +179,46 @@ def test_a_drawing_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Pat
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("g.svg", "old")]
 
 
-def test_drawing_never_loads_pyplot(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "avoided"), [("g.png", "matplotlib.pyplot"), ("g.svg", "matplotlib")])
+def test_drawing_loads_no_more_than_it_needs(tmp_path: Path, name: str, avoided: str) -> None:
     code = (
         "import sys; from graphir import presets; "
-        f"presets.get('bert/1').draw({str(tmp_path / 'g.svg')!r}); "
-        "sys.exit('matplotlib.pyplot' in sys.modules)"
+        f"presets.get('bert/1').draw({str(tmp_path / name)!r}); "
+        f"sys.exit({avoided!r} in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def boxes(path: Path) -> list[tuple[float, ...]]:
+    """The rectangles of an SVG but for its paper."""
+    found = ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}rect")
+    return [
+        tuple(float(box.get(name, "nan")) for name in ("x", "y", "width", "height"))
+        for box in found
+        if box.get("class") != "paper"
+    ]
+
+
+def test_all_boxes_of_an_svg_lie_on_its_paper_and_apart(tmp_path: Path) -> None:
+    presets.get("autobert-zero").draw(tmp_path / "b.svg")
+    root = ElementTree.parse(tmp_path / "b.svg").getroot()
+    width, height = float(root.get("width", "nan")), float(root.get("height", "nan"))
+    found = boxes(tmp_path / "b.svg")
+    assert len(found) == 12 + sum(
+        len(graph) + len(graph.inputs) + 1 for graph in dict.fromkeys(presets.get("autobert-zero").graphs)
+    )
+    for number, (x, y, w, h) in enumerate(found):
+        assert x > 0
+        assert y > 0
+        assert x + w < width
+        assert y + h < height
+        for x2, y2, w2, h2 in found[:number]:
+            assert x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y
+
+
+def test_a_drawing_can_stand_in_a_page_many_times_as_it_has_no_ids() -> None:
+    drawn = presets.get("autobert-zero").to_svg()
+    root = ElementTree.fromstring(drawn)
+    assert not [element for element in root.iter() if "id" in element.attrib]
+    classes = {element.get("class") for element in root.iter()}
+    assert {"drawing", "paper", "conv", "attention", "product", "norm", "input", "output"} <= classes

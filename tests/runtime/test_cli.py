@@ -264,3 +264,13 @@ def test_a_fault_of_the_program_is_not_passed_off_as_the_users(opnas, monkeypatc
     monkeypatch.setattr("runtime.targets.resolve", broken)
     with pytest.raises(ValueError, match="invalid literal"):
         opnas("inspect", "bert/1")
+
+
+def test_a_difference_is_drawn_where_it_is_asked_for(opnas, tmp_path):
+    code, out, _ = opnas("diff", "autobert-zero/2", "autobert-zero/4", "--draw", tmp_path / "d.svg")
+    assert code == 0
+    assert "5 changes" in out
+    assert "<svg " in (tmp_path / "d.svg").read_text()
+    code, out, err = opnas("diff", "autobert-zero/2", "autobert-zero/4", "--draw", tmp_path / "d.pdf")
+    assert (code, out) == (2, "")
+    assert ".svg or .png" in err
