@@ -36,8 +36,13 @@ class ModelLayers:
 
     @property
     def needed(self) -> frozenset[str]:
-        """The small functions that the programs call."""
-        return frozenset[str]().union(*(program.needed for program in self.programs))
+        """The small functions that the programs and the blocks call."""
+        return self.needed_by_blocks.union(*(program.needed for program in self.programs))
+
+    @property
+    def needed_by_blocks(self) -> frozenset[str]:
+        """Those that the blocks call, where attention runs in kernels alone."""
+        return frozenset({"plain", "mask"} | ({"convolution"} if self.has_conv else set()))
 
     @property
     def has_conv(self) -> bool:

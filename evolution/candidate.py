@@ -14,35 +14,62 @@ class Mutation:
     """One change of a backbone or graph.
 
     Attributes:
-        kind: key of the mutation in `evolution.GRAPH_MUTATIONS` or `evolution.LAYER_MUTATIONS`.
+        kind: key of the mutation in `evolution.GRAPH_MUTATIONS` or `evolution.LAYER_MUTATIONS`, or "crossover".
         description: the change in words.
         operation: the operation that was drawn by priority, or None where none was drawn.
-        layer: number of the changed layer, from 1; None for a graph on its own.
+        layer: number of the changed layer, from 1; None for a graph on its own, and for a crossover.
+        drawn: what else was drawn by priority, as (family, name), such as ("kernel_size", "65").
+        mate: index of the second parent of a crossover; None for anything else.
     """
 
     kind: str
     description: str
     operation: str | None = None
     layer: int | None = None
+    drawn: tuple[tuple[str, str], ...] = ()
+    mate: int | None = None
+
+    @property
+    def draws(self) -> tuple[tuple[str, str], ...]:
+        """All that was drawn by priority, as (family, name)."""
+        operation = () if self.operation is None else (("operation", self.operation),)
+        return (*operation, *self.drawn)
 
     def __str__(self) -> str:
         return self.description if self.layer is None else f"layer {self.layer}: {self.description}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self)
+        """Ready for JSON. ``drawn`` and ``mate`` are left out where they hold nothing, as in older studies."""
+        data = asdict(self)
+        data["drawn"] = [list(choice) for choice in self.drawn]
+        return {name: value for name, value in data.items() if name not in _LATER or value not in ([], None)}
 
     @classmethod
     def from_dict(cls, data: Any) -> Mutation:
         """Read what `to_dict` wrote. Raises `ValueError` for anything else."""
         names = {f.name for f in fields(cls)}
-        if not isinstance(data, dict) or set(data) != names:
+        if not isinstance(data, dict) or not names - _LATER <= set(data) <= names:
             raise ValueError(f"a mutation is an object with {', '.join(sorted(names))}")
+        values = dict(data)
+        values["drawn"] = _choices(values.get("drawn", []))
         for name, value in data.items():
-            optional = name in ("operation", "layer") and value is None
-            if not optional and (not isinstance(value, int if name == "layer" else str)):
+            optional = name in ("operation", "layer", "mate") and value is None
+            kind = int if name in ("layer", "mate") else str
+            if name != "drawn" and not optional and (not isinstance(value, kind) or isinstance(value, bool)):
                 raise ValueError(f"{name} of a mutation must not be {str(value)[:40]!r}")
-        return cls(**data)
+        return cls(**values)
+
+
+_LATER = {"drawn", "mate"}
+"""Fields that the first studies do not have."""
+
+
+def _choices(data: Any) -> tuple[tuple[str, str], ...]:
+    pairs = data if isinstance(data, list) else [data]
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(name, str) for name in pair):
+            raise ValueError("'drawn' of a mutation is a list of pairs of names")
+    return tuple((family, name) for family, name in pairs)
 
 
 @dataclass(frozen=True)

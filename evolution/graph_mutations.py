@@ -7,18 +7,22 @@ uses any more is pruned. An edit gives None where the graph has no place for it,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
 from evolution.growth import Draft, Signature, grow, growable_sizes, signatures
-from evolution.priority import OperationPriority
+from evolution.priorities import Priorities
 from graphir import OPERATIONS, AttentionGraph, Node
 from graphir.validation import INPUT_NAMES
 
 SPARE_SIZES = 3
 """A new operand is grown with one of this many smallest possible sizes (assumed)."""
+
+
+OUTPUT = "output"
+"""What uses the value that is the result of a graph."""
 
 
 class Edit(NamedTuple):
@@ -37,16 +41,22 @@ class Surroundings:
     Attributes:
         rng: source of all draws.
         operations: operations that may be put.
-        priority: their priority.
+        priorities: their priority is among them.
         least: fewest nodes that may be left.
         most: most nodes that may result.
+        layer: index of the layer that the graph is in, from 0.
     """
 
     rng: Random
     operations: tuple[str, ...]
-    priority: OperationPriority
+    priorities: Priorities
     least: int
     most: int
+    layer: int = 0
+
+    def draw(self, fitting: Iterable[str], neighbour: str) -> str:
+        """One of the ``fitting`` operations, by priority, for a place whose value ``neighbour`` uses."""
+        return self.priorities.draw(self.rng, "operation", list(fitting), self.layer, neighbour)
 
 
 def replace(graph: AttentionGraph, around: Surroundings) -> Edit | None:
@@ -64,7 +74,7 @@ def replace(graph: AttentionGraph, around: Surroundings) -> Edit | None:
                 fitting.setdefault(signature.operation, []).append((signature, kept))
         if not fitting:
             continue
-        operation = around.priority.draw(rng, list(fitting))
+        operation = around.draw(fitting, user_of(graph, node.id))
         signature, kept = rng.choice(fitting[operation])
         operands = _filled(draft, signature, kept, around, around.most - len(graph))
         nodes = [*draft.nodes, Node(node.id, operation, operands), *graph.nodes[position + 1 :]]
@@ -92,7 +102,8 @@ def insert(graph: AttentionGraph, around: Surroundings) -> Edit | None:
                     fitting.setdefault(signature.operation, []).append((signature, kept))
         if not fitting:
             continue
-        operation = around.priority.draw(rng, list(fitting))
+        user = graph.nodes[position].op if position < len(graph) else OUTPUT
+        operation = around.draw(fitting, user)
         signature, kept = rng.choice(fitting[operation])
         operands = _filled(draft, signature, kept, around, room)
         name = draft.add(operation, operands, edge_type)
@@ -158,6 +169,11 @@ GRAPH_MUTATIONS: dict[str, GraphMutation] = {
     "rewire": GraphMutation(0.15, rewire),
 }
 """The mutations inside a layer; two put an operation drawn by priority (kinds and weights: assumed)."""
+
+
+def user_of(graph: AttentionGraph, name: str) -> str:
+    """The operation that uses the value ``name`` first; `OUTPUT` where none does."""
+    return next((node.op for node in graph.nodes if name in node.inputs), OUTPUT)
 
 
 def _before(graph: AttentionGraph, position: int) -> Draft:

@@ -14,19 +14,22 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from random import Random
 from typing import Literal
 
 from evolution.candidate import Candidate
+from evolution.tally import Tally
 
 DEFAULT_ALPHA = 1.0
 """Weight of exploration (assumed)."""
 PLAIN_TEMPERATURE = 1.0
 """The paper's plain softmax."""
 
-Scores = Literal["standardised", "raw"]
-"""What ``mu_i`` is the mean of: scores less their mean, in standard deviations (assumed), or scores as they are."""
+Scores = Literal["standardised", "raw", "ranked"]
+"""What ``mu_i`` is the mean of: scores less their mean, in standard deviations (assumed); scores as they are, as the
+paper has it; or their ranks, standardised, which a few broken candidates cannot stretch."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class OperationPriority:
 
     values: Mapping[str, float]
     temperature: float = PLAIN_TEMPERATURE
+    _chances: dict[tuple[str, ...], list[float]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def uniform(cls, operations: Sequence[str]) -> OperationPriority:
@@ -54,7 +60,7 @@ class OperationPriority:
         cls,
         operations: Sequence[str],
         means: Mapping[str, float],
-        draws: Mapping[str, int],
+        draws: Mapping[str, float],
         alpha: float = DEFAULT_ALPHA,
         temperature: float = PLAIN_TEMPERATURE,
     ) -> OperationPriority:
@@ -91,25 +97,18 @@ class OperationPriority:
             operations: those that get a priority.
             alpha: weight of exploration.
             temperature: of the softmax.
-            scores: "raw" as the paper has it, or "standardised" over the candidates that have a score.
+            scores: "raw" as the paper has it; "standardised" or "ranked" over the candidates that have a score.
         """
-        counts: Counter[str] = Counter()
-        draws: Counter[str] = Counter()
-        totals: dict[str, float] = {}
-        scored: list[tuple[Candidate, float]] = []
-        for candidate in candidates:
+        history = list(candidates)
+        scored = [c for c in history if c.score is not None]
+        tally, draws = Tally(), Counter[str]()
+        values = comparable([c.score for c in scored if c.score is not None], scores)
+        for candidate, value in zip(scored, values, strict=True):
+            tally.add(candidate.operations, value)
+        for candidate in history:
             if candidate.mutation is not None and candidate.mutation.operation is not None:
                 draws[candidate.mutation.operation] += 1
-            if candidate.score is not None:
-                scored.append((candidate, candidate.score))
-        values = [score for _, score in scored]
-        if scores == "standardised":
-            values = standardised(values)
-        for (candidate, _), value in zip(scored, values, strict=True):
-            for name in candidate.operations:
-                counts[name] += 1
-                totals[name] = totals.get(name, 0.0) + value
-        means = {name: totals[name] / counts[name] for name in counts}
+        means = {name: tally.mean(name) for name in operations if name in tally}
         return cls.from_statistics(operations, means, draws, alpha, temperature)
 
     def probabilities(self, fitting: Sequence[str] | None = None) -> dict[str, float]:
@@ -129,10 +128,38 @@ class OperationPriority:
         Raises:
             ValueError: where ``fitting`` is empty.
         """
-        if not fitting:
+        names = tuple(fitting)
+        if not names:
             raise ValueError("no operation fits: give at least one to draw from")
-        chances = self.probabilities(fitting)
-        return rng.choices(list(chances), list(chances.values()))[0]
+        if names not in self._chances:  # one generation draws from the same few selections again and again
+            self._chances[names] = list(accumulate(self.probabilities(names).values()))
+        return rng.choices(names, cum_weights=self._chances[names])[0]
+
+
+def comparable(values: Sequence[float], scores: Scores) -> list[float]:
+    """Scores in the form in which priorities take their means."""
+    if scores == "raw":
+        return list(values)
+    return standardised(ranks(values) if scores == "ranked" else values)
+
+
+def ranks(values: Sequence[float]) -> list[float]:
+    """The place of each value in ascending order, from 0; equal values share the mean of their places.
+
+    Example:
+        >>> ranks([0.5, -9.0, 0.5])
+        [1.5, 0.0, 1.5]
+    """
+    order = sorted(range(len(values)), key=values.__getitem__)
+    places = [0.0] * len(values)
+    first = 0
+    for last, index in enumerate(order):
+        if last + 1 < len(order) and values[order[last + 1]] == values[index]:
+            continue
+        for equal in order[first : last + 1]:
+            places[equal] = (first + last) / 2
+        first = last + 1
+    return places
 
 
 def standardised(scores: Sequence[float]) -> list[float]:
@@ -147,7 +174,8 @@ def standardised(scores: Sequence[float]) -> list[float]:
     # Scores of any size are finite; their squares need not be.
     largest = max(map(abs, scores)) or 1.0
     scaled = [score / largest for score in scores]
-    mean, deviation = statistics.fmean(scaled), statistics.pstdev(scaled)
+    mean = statistics.fmean(scaled)
+    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scaled) / len(scaled))
     # Equal scores may come out with a deviation of a rounding.
     if deviation <= 1e-15:
         return [0.0] * len(scores)

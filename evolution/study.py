@@ -328,4 +328,14 @@ def _differences(recorded: Any, wanted: Any) -> str:
     if not isinstance(recorded, dict) or not isinstance(wanted, dict):
         return f"{str(recorded)[:60]}, now {str(wanted)[:60]}"
     names = [n for n in sorted({*recorded, *wanted}) if recorded.get(n) != wanted.get(n)]
-    return "; ".join(f"{n}: {str(recorded.get(n))[:60]}, now {str(wanted.get(n))[:60]}" for n in names)
+    shown = []
+    for name in names:
+        before, now = recorded.get(name), wanted.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            if before.get("name") != now.get("name"):  # another thing altogether, whatever its fields are
+                before, now = before.get("name"), now.get("name")
+            else:
+                shown.append(f"{name}: {_differences(before, now)[:200]}")
+                continue
+        shown.append(f"{name}: {str(before)[:60]}, now {str(now)[:60]}")
+    return "; ".join(shown)

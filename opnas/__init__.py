@@ -26,12 +26,14 @@ if TYPE_CHECKING:
         RunConfig,
         Setting,
         benchmark,
+        benchmark_model,
         finetune,
     )
     from runtime.export import export
     from runtime.pretraining.pretrain import pretrain
     from runtime.report import report
     from runtime.search import resume, search
+    from runtime.token_similarity import token_similarity
 
 __all__ = [
     "AttentionGraph",
@@ -51,6 +53,7 @@ __all__ = [
     "Study",
     "backbone_source",
     "benchmark",
+    "benchmark_model",
     "build_ahead",
     "compile_attention",
     "compile_backbone",
@@ -64,6 +67,7 @@ __all__ = [
     "report",
     "resume",
     "search",
+    "token_similarity",
     "tune_attention",
 ]
 
@@ -95,12 +99,14 @@ __getattr__, __dir__ = lazy_face(
             "RunConfig",
             "Setting",
             "benchmark",
+            "benchmark_model",
             "finetune",
         ),
         "runtime.export": ("export",),
         "runtime.pretraining.pretrain": ("pretrain",),
         "runtime.report": ("report",),
         "runtime.search": ("resume", "search"),
+        "runtime.token_similarity": ("token_similarity",),
     },
     modules=("graphir.presets",),
 )

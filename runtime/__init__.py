@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from runtime.finetuning import finetune
     from runtime.finetuning_config import FineTuning
     from runtime.finetuning_report import FineTuningReport
+    from runtime.model_bench import ModelBenchmark, ModelSetting, benchmark_model
     from runtime.model_folder import TrainedModel, load_model
     from runtime.pipeline import Outcome
     from runtime.pretraining.report import PretrainingReport
@@ -21,6 +22,8 @@ __all__ = [
     "Benchmark",
     "FineTuning",
     "FineTuningReport",
+    "ModelBenchmark",
+    "ModelSetting",
     "Outcome",
     "Pretraining",
     "PretrainingReport",
@@ -30,6 +33,7 @@ __all__ = [
     "Setting",
     "TrainedModel",
     "benchmark",
+    "benchmark_model",
     "finetune",
     "load_model",
 ]
@@ -42,6 +46,7 @@ __getattr__, __dir__ = lazy_face(
         "runtime.finetuning": ("finetune",),
         "runtime.finetuning_config": ("FineTuning",),
         "runtime.finetuning_report": ("FineTuningReport",),
+        "runtime.model_bench": ("ModelBenchmark", "ModelSetting", "benchmark_model"),
         "runtime.model_folder": ("TrainedModel", "load_model"),
         "runtime.pipeline": ("Outcome",),
         "runtime.pretraining.report": ("PretrainingReport",),

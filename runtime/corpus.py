@@ -99,6 +99,16 @@ def load_corpus(path: str | Path | None = None) -> Corpus:
     return corpus if Path(os.path.realpath(path)).is_file() else replace(corpus, stream=text)
 
 
+def read_paragraphs(path: str | Path) -> list[str]:
+    """The paragraphs of a UTF-8 text file, white space collapsed, in their order; none is held out.
+
+    Raises:
+        CorpusError: missing, empty, a folder, not text, or too large.
+    """
+    text, _ = _read_text(Path(path))
+    return list(_paragraphs([text]))
+
+
 def split_corpus(name: str, texts: Iterable[str], size: int) -> Corpus:
     """Hold out about six percent of the distinct paragraphs of ``texts``, chosen by their hash.
 

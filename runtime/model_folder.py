@@ -75,8 +75,8 @@ class TrainedModel:
 def save_model(model: TrainedModel, folder: Path, tokenizer: Tokenizer | None = None) -> None:
     """Write a model into an existing, empty folder.
 
-    The files: ``modeling_<name>.py`` (flat, imports only torch; ``load()`` also safetensors), ``kernels_<n>.py`` with
-    the Triton kernels of each distinct graph, which it runs where it finds a GPU, ``model.safetensors``,
+    The files: ``modeling_<name>.py`` (flat, imports only torch; ``load()`` also safetensors), ``kernels_*.py`` with
+    the Triton kernels of each distinct graph and of the blocks, which run where it finds a GPU, ``model.safetensors``,
     ``config.json``, ``backbone.json``, ``backbone.svg``, ``backbone.png``, ``README.md`` and, where there is one,
     ``tokenizer.json``. A drawing that fails is a warning: it decorates what was trained.
     """

@@ -1,10 +1,10 @@
-"""What a user may name on the command line: a preset, a file, a formula or the folder of a search."""
+"""What a user may name on the command line: a preset, a file, a formula, or the folder of a search or a model."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, OpnasError, PresetError, presets
 from graphir.backbone import BACKBONE_FORMAT
@@ -26,7 +26,7 @@ def resolve(text: str) -> Target:
 
     Args:
         text: a preset (``autobert-zero/6``), a graph or backbone file, the folder of a search (its best
-            backbone), or a formula (``softmax(Q @ K.T) @ V``).
+            backbone) or of an exported model, or a formula (``softmax(Q @ K.T) @ V``).
 
     Raises:
         TargetError: where it is none of these.
@@ -36,7 +36,7 @@ def resolve(text: str) -> Target:
         return presets.get(text)
     path = Path(text)
     if _exists(path):
-        return _best_of_run(path) if path.is_dir() else load_target(path)
+        return _of_folder(path) if path.is_dir() else load_target(path)
     if any(sign in text for sign in "@(+;"):
         return AttentionGraph.from_expression(text, name="formula")
     if path.suffix == ".json":
@@ -45,6 +45,44 @@ def resolve(text: str) -> Target:
         return presets.get(text)
     except PresetError as error:
         raise TargetError(str(error)) from None
+
+
+FolderKind = Literal["search", "model"]
+
+
+def folder_kind(folder: Path) -> FolderKind:
+    """What a folder is: ``"search"`` for that of a search, ``"model"`` for one that `opnas export` wrote.
+
+    Raises:
+        TargetError: where it is neither, saying what each has.
+    """
+    if (folder / "backbone.json").is_file():
+        return "model"
+    if (folder / "config.json").is_file() and not _is_of_transformers(folder / "config.json"):
+        return "search"  # or one that `Run.open` refuses, saying why
+    raise TargetError(
+        f"{folder} is neither the folder of a search, which has a config.json of opnas and a study.db, nor an exported "
+        "model, which has a backbone.json"
+    )
+
+
+def folder_named(text: str) -> Path | None:
+    """The folder that ``text`` names; None where it names something else. A preset's name is a preset's."""
+    path = Path(text)
+    return path if text not in presets.names() and _exists(path) and path.is_dir() else None
+
+
+def _is_of_transformers(path: Path) -> bool:
+    """Whether a configuration is one of transformers: a model that was not exported from here."""
+    try:
+        data = read_json(path)
+    except OpnasError:
+        return False
+    return (
+        isinstance(data, dict)
+        and "format" not in data
+        and bool({"model_type", "architectures"} & data.keys())
+    )
 
 
 def load_target(path: Path) -> Target:
@@ -85,6 +123,12 @@ def compare(first: Target, second: Target) -> Difference:
         case (AttentionGraph(), AttentionGraph()) | (Backbone(), Backbone()):
             return first.diff(second)  # type: ignore[arg-type]  # mypy does not narrow both at once
     raise TargetError("compare two graphs or two backbones: one of these is a graph, the other a backbone")
+
+
+def _of_folder(folder: Path) -> Backbone:
+    if folder_kind(folder) == "model":
+        return Backbone.load(folder / "backbone.json")
+    return _best_of_run(folder)
 
 
 def _best_of_run(folder: Path) -> Backbone:

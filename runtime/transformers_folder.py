@@ -6,16 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from codegen.model_files import ModelNames, model_files, model_names
-from graphir import Backbone
-from graphir.files import read_json, write_json
+from graphir.files import write_json
 from runtime.model_folder import TrainedModel, write_description
-from runtime.run import RunError
 from runtime.special_tokens import PAD, SPECIAL_TOKENS
 from runtime.tokenizer import save_tokenizer
 from runtime.weights import save_weights
@@ -59,35 +55,27 @@ def transformers_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {_transformers_name(name): weight for name, weight in weights.items()}
 
 
-def _transformers_name(name: str) -> str:
-    if name == "head.bias":
-        return "head.decoder.bias"
-    return name if name.startswith("head.") else f"backbone.{name}"
+def torch_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The other way: weights of the masked language model for transformers by the names of the torch form.
+
+    Example:
+        >>> list(torch_weights({"backbone.embeddings.token.weight": None, "head.decoder.bias": None}))
+        ['embeddings.token.weight', 'head.bias']
+    """
+    tied = (
+        "head.decoder.weight"  # written by some versions of transformers, although it is the token embedding
+    )
+    return {_torch_name(name): weight for name, weight in weights.items() if name != tied}
 
 
 def _torch_name(name: str) -> str:
     return "head.bias" if name == "head.decoder.bias" else name.removeprefix("backbone.")
 
 
-def load_from_transformers(folder: Path) -> TrainedModel:
-    """Read what `save_for_transformers` wrote, or ``save_pretrained`` of its masked language model; runs no code of it.
-
-    The metrics are empty: they stand in the model card alone.
-
-    Raises:
-        RunError: where the folder holds no such model.
-    """
-    try:
-        config = read_json(folder / "config.json")
-        backbone = Backbone.load(folder / "backbone.json")
-        weights = {
-            _torch_name(name): weight for name, weight in load_file(folder / "model.safetensors").items()
-        }
-        weights.pop("head.decoder.weight", None)  # the token embedding, where a file has it twice
-        sizes = int(config["vocab_size"]), int(config["max_position_embeddings"])
-        return TrainedModel(backbone, weights, *sizes, {}, "The weights came from an exported folder.")
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise RunError(f"{folder} holds no model that can be read: {str(error)[:200]}") from None
+def _transformers_name(name: str) -> str:
+    if name == "head.bias":
+        return "head.decoder.bias"
+    return name if name.startswith("head.") else f"backbone.{name}"
 
 
 def _config(model: TrainedModel, names: ModelNames) -> dict[str, Any]:

@@ -20,7 +20,10 @@ app = typer.Typer(
 )
 
 TargetArgument = Annotated[
-    str, typer.Argument(help="A preset, a graph or backbone file, a formula, or the folder of a search.")
+    str,
+    typer.Argument(
+        help="A preset, a graph or backbone file, a formula, or the folder of a search or a model."
+    ),
 ]
 
 

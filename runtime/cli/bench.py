@@ -13,6 +13,7 @@ import typer
 from graphir import InputError
 from graphir.files import write_json
 from runtime.cli.app import app, check_file
+from runtime.console import make_console, say
 
 _BENCHMARKED = (
     "bert/1",
@@ -36,10 +37,12 @@ def bench(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the random graphs; the same seed draws the same ones.")] = 0,
     extended: Annotated[bool, typer.Option(help="Draw them from the extended set of operations.")] = False,
-    seq_len: Annotated[int, typer.Option(help="Tokens of a sequence.")] = 2048,
+    seq_len: Annotated[
+        int | None, typer.Option(help="Tokens of a sequence; by default 2048, of a model 128 and 512.")
+    ] = None,
     head_dim: Annotated[int, typer.Option(help="Head dimension.")] = 64,
     heads: Annotated[int, typer.Option(help="Heads.")] = 8,
-    batch: Annotated[int, typer.Option(help="Sequences.")] = 2,
+    batch: Annotated[int | None, typer.Option(help="Sequences; by default 2, of a model 8.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")] = "float32",
     rounds: Annotated[
         int | None, typer.Option(help="How often each form is timed; by default 5, and 3 for random graphs.")
@@ -54,15 +57,35 @@ def bench(
         ),
     ] = None,
     quick: Annotated[bool, typer.Option(help="A small table in seconds; sizes are fixed.")] = False,
+    model: Annotated[
+        bool,
+        typer.Option(
+            "--model", help="A whole model as exported, against BERT of transformers; one backbone."
+        ),
+    ] = False,
+    head: Annotated[
+        bool, typer.Option("--head", help="With --model: with the masked-language-model heads.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--json", help="Also write everything to this file.")] = None,
 ) -> None:
     """Compare the generated code with eager PyTorch and torch.compile; a wrong result is not timed."""
+    if model:
+        if random is not None or quick or len(targets or ()) > 1:
+            raise InputError("--model measures one backbone: leave --random, --quick and other targets out")
+        given = {"seq_lens": None if seq_len is None else (seq_len,), "batch": batch, "rounds": rounds}
+        _bench_model(targets or ["autobert-zero-small"], given, head, seed, out)
+        return
     from runtime.bench import QUICK, Setting, benchmark
     from runtime.bench_table import format_table
     from runtime.random_graphs import random_graphs
     from runtime.targets import resolve
 
-    sizes: dict[str, Any] = {"seq_len": seq_len, "head_dim": head_dim, "heads": heads, "batch": batch}
+    sizes: dict[str, Any] = {
+        "seq_len": 2048 if seq_len is None else seq_len,
+        "head_dim": head_dim,
+        "heads": heads,
+        "batch": 2 if batch is None else batch,
+    }
     choices: dict[str, Any] = {"dtype": dtype, "backend": backend, "compiled_graphs": compiled}
     drawn: Sequence[Any] = ()
     if random is not None:
@@ -90,3 +113,22 @@ def bench(
     if result.wrong:
         print(f"wrong results, not timed: {', '.join(result.wrong)}", file=sys.stderr)
         raise SystemExit(1)
+
+
+def _bench_model(targets: list[str], given: dict[str, Any], head: bool, seed: int, out: Path | None) -> None:
+    from graphir import Backbone
+    from runtime.model_bench import ModelSetting, benchmark_model
+    from runtime.model_bench_table import format_model_table
+    from runtime.targets import resolve
+
+    chosen = {name: value for name, value in given.items() if value is not None}
+    setting = ModelSetting(**chosen, head=head, seed=seed)
+    if out is not None:
+        check_file(out, "--json")
+    backbone = resolve(targets[0])
+    if not isinstance(backbone, Backbone):
+        raise InputError(f"{targets[0]} is a graph: --model measures a backbone")
+    result = benchmark_model(backbone, setting, progress=lambda line: print(f"  {line}", file=sys.stderr))
+    say(make_console(), format_model_table(result))
+    if out is not None:
+        write_json(out, result.to_dict())

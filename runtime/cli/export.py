@@ -13,7 +13,8 @@ from runtime.cli.app import app
 @app.command()
 def export(
     target: Annotated[
-        str, typer.Argument(help="The folder of a search; or a backbone, for untrained weights.")
+        str,
+        typer.Argument(help="The folder of a search or of a model; or a backbone, for untrained weights."),
     ],
     out: Annotated[Path, typer.Option(help="Folder to make.")],
     form: Annotated[
@@ -28,11 +29,14 @@ def export(
     pt2: Annotated[
         bool, typer.Option("--pt2", help="Also write model.pt2, a program of torch.export.")
     ] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Also write model.onnx, checked with onnxruntime.")
+    ] = False,
 ) -> None:
     """Write a folder that needs nothing of ours: modules, kernels, weights, graph, drawing, model card."""
     from runtime.export import export as write_folder
 
-    written = write_folder(target, out, seed=seed, form=form, size=size, pt2=pt2)
+    written = write_folder(target, out, seed=seed, form=form, size=size, pt2=pt2, onnx=onnx)
     print(f"exported to {written}:")
     for path in sorted(written.iterdir()):
         print(f"  {path.name:32} {path.stat().st_size:>12,} bytes")

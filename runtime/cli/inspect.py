@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from runtime.cli.app import TargetArgument, app
-from runtime.console import make_console
+from graphir import InputError
+from runtime.cli.app import TargetArgument, app, check_file
+from runtime.console import make_console, say
 
 
 @app.command()
@@ -28,17 +29,36 @@ def inspect(
         typer.Option(help="Print the plan of the Triton kernels, with roofline times, and their source."),
     ] = False,
     draw: Annotated[Path | None, typer.Option(help="Draw to this .svg or .png file instead.")] = None,
+    tokens: Annotated[
+        bool,
+        typer.Option(
+            "--tokens", help="How alike a model's tokens become from layer to layer; runs its code."
+        ),
+    ] = False,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="With --tokens: the folder of another model, e.g. a BERT.")
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="With --tokens: UTF-8 text; by default Python's own documentation.")
+    ] = None,
 ) -> None:
-    """Look at a graph, a backbone or the candidates of a search."""
+    """Look at a graph, a backbone, the candidates of a search, or an exported model."""
     from graphir import AttentionGraph
     from graphir.drawing import check_suffix
-    from runtime.targets import resolve
+    from runtime.targets import folder_kind, folder_named, resolve
 
     if draw is not None:
         check_suffix(draw)
-    folder = Path(target)
+    if tokens:
+        if source or kernels or form not in ("text", "json"):
+            raise InputError("--tokens prints a table, or --format json: leave --source and --kernels out")
+        _inspect_tokens([Path(target), *(against or [])], text, form, draw)
+        return
+    if against or text:
+        raise InputError("--against and --text belong to --tokens")
+    folder = folder_named(target)
     plain = form == "text" and not source and not kernels and draw is None
-    if (folder / "config.json").is_file() and plain:
+    if folder is not None and folder_kind(folder) == "search" and plain:
         from runtime.ranking import print_run
         from runtime.run import Run
 
@@ -52,8 +72,8 @@ def inspect(
         from runtime.kernel_report import describe_kernels
         from runtime.targets import graphs_of
 
-        for text in describe_kernels(graphs_of(found)):
-            print(text)
+        for description in describe_kernels(graphs_of(found)):
+            print(description)
     elif source:
         from runtime.generated_text import describe_source
 
@@ -72,3 +92,23 @@ def inspect(
             "json": lambda: json.dumps(found.to_dict(), indent=2),
         }
         print(written[form]())
+
+
+def _inspect_tokens(folders: list[Path], text: Path | None, form: str, draw: Path | None) -> None:
+    from runtime.corpus import load_corpus, read_paragraphs
+    from runtime.token_similarity import similarity_table, token_similarity
+
+    if draw is not None:
+        check_file(draw, "--draw")
+    texts = load_corpus().held_out if text is None else read_paragraphs(text)
+    measured = [token_similarity(folder, texts) for folder in folders]
+    if draw is not None:
+        from runtime.similarity_plot import draw_similarity
+
+        draw_similarity(measured, draw)
+    if form == "json":
+        print(json.dumps([one.to_dict() for one in measured], indent=2))
+    else:
+        say(make_console(), similarity_table(measured))
+        if draw is not None:
+            print(f"drawn to {draw}")

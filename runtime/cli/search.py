@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from evolution import OperationPriorityEvolution, RegularizedEvolution
+from evolution import STRATEGIES, OperationPriorityEvolution, RegularizedEvolution
 from runtime.cli.app import app
 from runtime.console import make_console, say
 from runtime.run_config import RunConfig
@@ -34,16 +34,44 @@ def search(
         float | None, typer.Option(help="Begin no candidate after so many minutes.")
     ] = _DEFAULT.minutes,
     seed: Annotated[int, typer.Option(help="The same seed gives the same study.")] = _DEFAULT.seed,
-    strategy: Annotated[str, typer.Option(help="opnas, evolution or random.")] = _DEFAULT.strategy,
-    population: Annotated[int, typer.Option(help="Random candidates at the start.")] = _OPNAS.population,
-    parents: Annotated[int, typer.Option(help="Parents of a generation (opnas).")] = _OPNAS.parents,
-    children: Annotated[int, typer.Option(help="Children of a parent (opnas).")] = _OPNAS.children,
+    strategy: Annotated[str, typer.Option(help=f"{', '.join(STRATEGIES)}.")] = _DEFAULT.strategy,
+    population: Annotated[
+        int | None, typer.Option(help=f"Random candidates at the start; by default {_OPNAS.population}.")
+    ] = None,
+    parents: Annotated[
+        int | None, typer.Option(help=f"Parents of a generation; by default {_OPNAS.parents}.")
+    ] = None,
+    children: Annotated[
+        int | None, typer.Option(help=f"Children of a parent; by default {_OPNAS.children}.")
+    ] = None,
+    crossover: Annotated[
+        float | None, typer.Option(help="Share of children between two parents; by default the strategy's.")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help=f"Weight of exploration (opnas); by default {_OPNAS.alpha}.")
+    ] = None,
     temperature: Annotated[
-        float, typer.Option(help="Of the softmax over priorities (opnas).")
-    ] = _OPNAS.temperature,
+        float | None,
+        typer.Option(help=f"Of the softmax over priorities (opnas); by default {_OPNAS.temperature}."),
+    ] = None,
     scores: Annotated[
-        str, typer.Option(help="What priorities are taken of (opnas): standardised scores or raw ones.")
-    ] = _OPNAS.scores,
+        str | None,
+        typer.Option(
+            help="What priorities are taken of (opnas): standardised, raw or ranked scores; "
+            f"by default {_OPNAS.scores}."
+        ),
+    ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(help=f"Priorities apart by position or neighbour (opnas); by default {_OPNAS.context}."),
+    ] = None,
+    decay: Annotated[
+        float | None,
+        typer.Option(help=f"Weight of a candidate against the next one (opnas); by default {_OPNAS.decay}."),
+    ] = None,
+    objectives: Annotated[
+        str | None, typer.Option(help="Of nsga2, with - in front of what is minimised: score,-parameters")
+    ] = None,
     extended: Annotated[bool, typer.Option(help="Draw from the extended set of operations.")] = False,
     layers: Annotated[int, typer.Option(help="Layers of a backbone.")] = _DEFAULT.space.layers,
     hidden_size: Annotated[int, typer.Option(help="Width of a token.")] = _DEFAULT.space.hidden_size,
@@ -76,26 +104,28 @@ def search(
     """Evolve a backbone on real text; ends with a ranked list, a drawing and a trained winner."""
     from graphir import EXTENDED_OPERATIONS
 
-    given: dict[str, dict[str, Any]] = {
-        "opnas": {
-            "population": population,
-            "parents": parents,
-            "children": children,
-            "temperature": temperature,
-            "scores": scores,
-        },
-        "evolution": {
-            "population": population,
-            "tournament": min(RegularizedEvolution.tournament, population),
-        },
+    given: dict[str, Any] = {
+        "population": population,
+        "parents": parents,
+        "children": children,
+        "crossover": crossover,
+        "alpha": alpha,
+        "temperature": temperature,
+        "scores": scores,
+        "context": context,
+        "decay": decay,
+        "objectives": None if objectives is None else [name.strip() for name in objectives.split(",")],
     }
+    settings = {name: value for name, value in given.items() if value is not None}
+    if strategy == RegularizedEvolution.name and population is not None:
+        settings["tournament"] = min(RegularizedEvolution.tournament, population)
     space = replace(_DEFAULT.space, layers=layers, hidden_size=hidden_size, heads=heads, ffn_size=ffn_size)
     config = RunConfig(
         candidates=candidates,
         minutes=minutes,
         seed=seed,
         strategy=strategy,
-        strategy_settings=given.get(strategy, {}),
+        strategy_settings=settings,
         space=replace(space, operations=EXTENDED_OPERATIONS) if extended else space,
         proxy=replace(
             _DEFAULT.proxy,

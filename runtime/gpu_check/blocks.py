@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from codegen.block_kernels import load_blocks
-from runtime.accuracy import allowed_errors, relative_errors
+from runtime.accuracy import WRONG, allowed_errors, relative_errors
 from runtime.bench import COMPILED, DTYPES, EAGER, GENERATED, first_line
 from runtime.bench_table import aligned
 from runtime.gpu_check.clock import time_forms
@@ -66,8 +66,8 @@ class BlockCell:
 
     @property
     def broken(self) -> bool:
-        """Whether it failed or is wrong."""
-        return bool(self.problem) or (self.ratio is not None and not self.ratio <= 1.0)
+        """Whether it failed, or is off by more than rounding explains."""
+        return bool(self.problem) or (self.ratio is not None and not self.ratio <= WRONG)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""

@@ -13,14 +13,13 @@ from torch import nn
 
 from codegen import compile_backbone
 from graphir import Backbone, InputError
-from graphir.files import read_json
 from runtime.default_device import made_on
-from runtime.model_folder import MODEL_FORMAT, TrainedModel, load_model
+from runtime.exported_folder import load_exported_model
+from runtime.model_folder import TrainedModel
 from runtime.pretraining.settings import Pretraining
 from runtime.pretraining.tokenised_text import tokenizer_digest
 from runtime.targets import TargetError, resolve
 from runtime.tokenizer import load_tokenizer
-from runtime.transformers_folder import load_from_transformers
 
 FreshOrTrained = str | Path | Backbone | TrainedModel
 
@@ -80,9 +79,7 @@ def _start(target: FreshOrTrained) -> StartingPoint:
         return StartingPoint(target.backbone, target)
     folder = Path(target)
     if (folder / "backbone.json").is_file() and (folder / "config.json").is_file():
-        config = read_json(folder / "config.json")
-        plain = isinstance(config, dict) and config.get("format") == MODEL_FORMAT
-        model = load_model(folder) if plain else load_from_transformers(folder)
+        model = load_exported_model(folder)
         path = folder / "tokenizer.json"
         return StartingPoint(model.backbone, model, load_tokenizer(path) if path.is_file() else None)
     found = resolve(str(target))

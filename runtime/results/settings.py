@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, InputError, presets
+from graphir import AttentionGraph, AttentionLayer, Backbone, InputError, presets
 
 
 @dataclass(frozen=True)
@@ -78,18 +78,17 @@ QUICK = ResultsSettings(
 """Runs through everything in a minute; its numbers mean nothing."""
 
 BERT, AUTOBERT_ZERO, SEARCHED = "bert", "autobert-zero", "searched"
-PLAIN_BETWEEN, CONVOLUTIONS = "plain-between-convolutions", "convolutions-alone"
+PLAIN_BETWEEN = "plain-between-convolutions"
 
 COMPARED = (BERT, AUTOBERT_ZERO, SEARCHED)
 LONG = (BERT, AUTOBERT_ZERO)
-ABLATIONS = (PLAIN_BETWEEN, CONVOLUTIONS)
+ABLATIONS = (PLAIN_BETWEEN,)
 
 DESCRIPTIONS = {
     BERT: "BERT: twelve layers of plain attention",
     AUTOBERT_ZERO: "AutoBERT-Zero: convolutions and evolved attention in turn (the paper's winner)",
     SEARCHED: "the best of a search",
     PLAIN_BETWEEN: "AutoBERT-Zero with plain attention instead of the evolved one",
-    CONVOLUTIONS: "AutoBERT-Zero with every attention layer replaced by the convolution before it",
 }
 
 
@@ -97,22 +96,17 @@ def known_backbones(settings: ResultsSettings) -> dict[str, Backbone]:
     """The backbones that need no search, in the size of the comparison, by name.
 
     Example:
-        >>> [layer.kind for layer in known_backbones(QUICK)["convolutions-alone"].layers[:3]]
-        ['conv', 'conv', 'conv']
+        >>> [layer.kind for layer in known_backbones(QUICK)["autobert-zero"].layers[:3]]
+        ['conv', 'attention', 'conv']
     """
     winner = presets.get("autobert-zero")
     plain = presets.get("bert/1")
     assert isinstance(winner, Backbone)
     assert isinstance(plain, AttentionGraph)
     between = [layer if layer.kind == "conv" else AttentionLayer(plain) for layer in winner.layers]
-    before = [
-        layer if isinstance(layer, ConvLayer) else winner.layers[number - 1]
-        for number, layer in enumerate(winner.layers)
-    ]
     found = {
         BERT: presets.get("bert"),
         AUTOBERT_ZERO: winner,
         PLAIN_BETWEEN: Backbone(tuple(between), name=PLAIN_BETWEEN),
-        CONVOLUTIONS: Backbone(tuple(before), name=CONVOLUTIONS),
     }
     return {name: settings.sized(backbone) for name, backbone in found.items()}  # type: ignore[arg-type]

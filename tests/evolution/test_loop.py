@@ -34,6 +34,8 @@ STRATEGIES = [
     make_strategy("opnas", population=10, parents=2, children=3),
     make_strategy("random"),
     make_strategy("evolution", population=10, tournament=4),
+    make_strategy("crossover", population=10, parents=4),
+    make_strategy("nsga2", population=10, objectives=("score", "-parameters")),
 ]
 
 
@@ -245,7 +247,11 @@ def test_on_candidate_is_called_after_the_commit(tmp_path):
     ("change", "message"),
     [
         ({"seed": 1}, "seed: 0, now 1"),
-        ({"strategy": STRATEGIES[1]}, "strategy: .*opnas.*, now .*random"),
+        ({"strategy": STRATEGIES[1]}, r"\(strategy: opnas, now random\)"),
+        (
+            {"strategy": make_strategy("opnas", population=10, parents=2, children=4)},
+            r"\(strategy: children: 3, now 4\)",
+        ),
     ],
 )
 def test_a_study_is_not_continued_with_other_settings(tmp_path, change, message):

@@ -134,7 +134,7 @@ def test_evolution_finds_better_than_random_search_on_average(tmp_path):
         ("opnas", {"alpha": -1.0}, "alpha must be a number of at least 0"),
         ("opnas", {"temperature": 0.0}, "temperature must be a number above 0"),
         ("opnas", {"temperature": float("nan")}, "temperature must be a number above 0"),
-        ("opnas", {"scores": "ranks"}, "scores must be standardised or raw, not 'ranks'"),
+        ("opnas", {"scores": "ranks"}, "scores must be standardised, raw or ranked, not 'ranks'"),
         ("evolution", {"population": 4, "tournament": 5}, "tournament 5 is above population 4"),
     ],
 )
@@ -143,11 +143,11 @@ def test_a_strategy_that_cannot_be_made_is_refused(name, fields, message):
         make_strategy(name, **fields)
 
 
-def test_there_are_three_strategies():
-    assert set(STRATEGIES) == {"opnas", "random", "evolution"}
+def test_there_are_seven_strategies():
+    assert set(STRATEGIES) == {"opnas", "uniform", "greedy", "crossover", "evolution", "nsga2", "random"}
 
 
-@pytest.mark.parametrize("name", ["opnas", "evolution"])
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "random"])
 def test_by_default_forty_candidates_are_not_all_random(name):
     strategy = make_strategy(name)
     assert strategy.horizon(39) >= 15

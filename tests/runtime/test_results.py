@@ -47,13 +47,12 @@ def test_the_mask_of_the_reproduction_lets_real_tokens_see_padding_and_makes_pad
 # -- models
 
 
-def test_ablations_differ_from_the_winner_in_what_they_are_named_for():
+def test_the_ablation_has_plain_attention_and_nothing_else_differs():
     found = known_backbones(QUICK)
     winner = presets.get("autobert-zero").layers
-    between, alone = (found[name].layers for name in ABLATIONS)
+    (between,) = (found[name].layers for name in ABLATIONS)
     assert [a == b for a, b in zip(winner, between, strict=True)] == [True, False] * 6
     assert all(layer.graph == PLAIN for layer in between if isinstance(layer, AttentionLayer))
-    assert [layer.kernel_size for layer in alone] == [65, 65, 9, 9, 3, 3, 7, 7, 7, 7, 3, 3]
     assert len({(b.hidden_size, b.heads, b.ffn_size, len(b.layers)) for b in found.values()}) == 1
 
 
@@ -136,7 +135,7 @@ def made_up(loss):
     }
 
 
-LOSSES = dict(zip((*COMPARED, *ABLATIONS), (6.0, 5.0, 5.5, 5.2, 5.1), strict=True))
+LOSSES = dict(zip((*COMPARED, *ABLATIONS), (6.0, 5.0, 5.5, 5.2), strict=True))
 
 
 def test_the_page_says_what_was_measured_with_its_spread():

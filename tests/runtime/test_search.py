@@ -9,9 +9,9 @@ import threading
 
 import pytest
 
-from evolution import Study, make_strategy
+from evolution import STRATEGIES, Study, make_strategy
 from graphir import InputError, OpnasError
-from runtime import cli
+from runtime.cli.search import search as search_command
 from runtime.corpus import CorpusError, load_corpus
 from runtime.run import Run, RunError
 from runtime.run_config import RunConfig
@@ -30,7 +30,7 @@ def test_the_command_line_asks_for_the_default_search(opnas, monkeypatch):
     assert asked == [(None, {"corpus": None, "config": RunConfig()})]
 
 
-@pytest.mark.parametrize("strategy", ["opnas", "evolution", "random"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_has_the_same_defaults_on_the_command_line_and_in_the_api(
     opnas, monkeypatch, strategy
 ):
@@ -44,6 +44,35 @@ def test_every_strategy_has_the_same_defaults_on_the_command_line_and_in_the_api
     assert asked == [RunConfig(strategy=strategy)]
 
 
+@pytest.mark.parametrize(
+    ("options", "strategy"),
+    [
+        ("--strategy greedy --parents 3", make_strategy("greedy", parents=3)),
+        ("--strategy crossover --crossover 0.25 --children 2", make_strategy("crossover", crossover=0.25, children=2)),
+        ("--strategy evolution --population 3", make_strategy("evolution", population=3, tournament=3)),
+        ("--context position --alpha 0", make_strategy("opnas", context="position", alpha=0.0)),
+        ("--scores ranked --decay 0.5", make_strategy("opnas", scores="ranked", decay=0.5)),
+        ("--strategy nsga2 --objectives score,-flops", make_strategy("nsga2", objectives=("score", "-flops"))),
+    ],
+)  # fmt: skip
+def test_options_of_a_strategy_reach_it(opnas, monkeypatch, options, strategy):
+    asked = []
+    monkeypatch.setattr(
+        "runtime.search.begin", lambda out, **given: asked.append(given["config"]) or (None, None)
+    )
+    monkeypatch.setattr("runtime.cli.search._carry_out", lambda run, corpus: None)
+    assert opnas("search", *options.split())[0] == 0
+    assert asked[0].make_strategy() == strategy
+    assert RunConfig.from_dict(asked[0].to_dict()) == asked[0]
+
+
+def test_an_option_that_the_strategy_does_not_have_is_refused(opnas, tmp_path):
+    code, _, error = opnas("search", "--strategy", "random", "--parents", "3", "--out", tmp_path / "run")
+    assert code == 2
+    assert "strategy 'random' has no field 'parents'" in error
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_option_of_a_search_has_the_default_of_the_api():
     config = RunConfig()
     api = {
@@ -51,7 +80,8 @@ def test_every_option_of_a_search_has_the_default_of_the_api():
             name: getattr(config, name)
             for name in ("candidates", "minutes", "seed", "strategy", "winner_steps")
         },
-        **config.strategy_settings,
+        # Strategies have defaults of their own, so the command line has none for what only some of them have.
+        **dict.fromkeys([*config.strategy_settings, "objectives"]),
         **config.space.to_dict(),
         **config.proxy.to_dict(),
         "held_out": config.proxy.held_out_sequences,
@@ -59,7 +89,7 @@ def test_every_option_of_a_search_has_the_default_of_the_api():
         "corpus": None,
         "extended": False,
     }
-    options = inspect.signature(cli.search).parameters
+    options = inspect.signature(search_command).parameters
     assert {name: option.default for name, option in options.items()} == {name: api[name] for name in options}
 
 
