@@ -5,7 +5,7 @@ STAMP := .venv/installed
 RUN ?= runs/$(shell date +%Y%m%d-%H%M%S)
 ARGS ?=
 
-.PHONY: install search test test-long lint format bench results clean
+.PHONY: install search test test-long lint format bench bench-search results clean
 
 install: $(STAMP)
 
@@ -42,6 +42,10 @@ format: install
 
 bench: install
 	$(BIN)/opnas bench $(ARGS)
+
+# Every search strategy on tables that nobody here made: docs/search.md.
+bench-search: install
+	$(BIN)/python -m runtime.bench_search $(ARGS)
 
 # BERT, AutoBERT-Zero and the best of a search, trained alike: docs/results.md. Under two hours on two cores; one
 # that was stopped goes on. DATA holds wikitext-2/{valid,test}.txt, glue/SST-2 and glue/MRPC.
