@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 
+from graphir.files import write_json, write_whole
 from runtime.console import make_console, prepare_output, say
 from runtime.ending import end_well
 from runtime.results.experiment import Experiment
@@ -34,9 +34,9 @@ def main(arguments: list[str] | None = None) -> None:
     experiment = Experiment(
         options.data, options.out, settings, options.workers, lambda line: say(console, f"  {line}")
     )
-    results = experiment.run()
-    options.page.write_text(format_page(results), encoding="utf-8")
-    options.page.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    for results in experiment.stages():
+        write_whole(options.page, format_page(results).encode())
+        write_json(options.page.with_suffix(".json"), results)
     say(console, f"written to {options.page}")
 
 

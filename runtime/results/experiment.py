@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -58,18 +58,17 @@ class Experiment:
         self.seconds: dict[str, float] = {}
 
     def run(self) -> dict[str, Any]:
-        """All stages; the results, which are also written to ``out/results.json``."""
+        """All stages; what the last of `stages` has."""
+        *_, results = self.stages()
+        return results
+
+    def stages(self) -> Iterator[dict[str, Any]]:
+        """The results after each stage, which are also in ``out/results.json``; a later one has all of an earlier."""
         self._tokenise()
         searched = self._search()
         tuning = self._tune()
         chosen = {model: min(trials, key=lambda trial: trial["loss"]) for model, trials in tuning.items()}
         settings = {model: trial["setting"] for model, trial in chosen.items()}
-        settings |= dict.fromkeys(ABLATIONS, settings[AUTOBERT_ZERO])
-        pretraining = self._pretrain(COMPARED, settings)
-        tasks = self._finetune(settings)
-        masks = self._compare_masks(settings[AUTOBERT_ZERO])
-        pretraining |= self._pretrain(ABLATIONS, settings)
-        long = self._pretrain_long(settings)
         results = {
             "settings": asdict(self.settings),
             "workers": max(1, self.workers),
@@ -79,13 +78,21 @@ class Experiment:
             "data": self._data_facts(),
             "searched": {name: searched[name] for name in ("summary", "candidates", "backbone")},
             "tuning": tuning,
-            "chosen": {model: settings[model] for model in COMPARED},
-            "pretraining": pretraining,
-            "long": long,
-            "tasks": tasks,
-            "masks": masks,
-            "core_minutes": sum(self.seconds.values()) / 60,
+            "chosen": settings,
+            "pretraining": self._pretrain(COMPARED, settings),
         }
+        yield self._written(results)
+        results["tasks"] = self._finetune(settings)
+        yield self._written(results)
+        results["masks"] = self._compare_masks(settings[AUTOBERT_ZERO])
+        yield self._written(results)
+        results["ablations"] = self._pretrain(ABLATIONS, dict.fromkeys(ABLATIONS, settings[AUTOBERT_ZERO]))
+        yield self._written(results)
+        results["long"] = self._pretrain_long(settings)
+        yield self._written(results)
+
+    def _written(self, results: dict[str, Any]) -> dict[str, Any]:
+        results["core_minutes"] = sum(self.seconds.values()) / 60
         write_json(self.out / "results.json", results)
         return results
 

@@ -80,12 +80,12 @@ def _one_thread() -> None:
 
 
 def _do(job: Job, out: Path) -> dict[str, Any]:
-    begun = time.perf_counter()
+    begun = time.process_time()
     folder = out / job.key
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
         shutil.rmtree(folder)  # what was stopped before it had a result begins again
     result = job.work(folder, **job.arguments)
-    result["seconds"] = time.perf_counter() - begun
+    result["seconds"] = time.process_time() - begun
     write_json(out / f"{job.key}.json", result)
     return result

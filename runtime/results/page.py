@@ -31,21 +31,20 @@ def format_page(results: Results) -> str:
     tables = {
         "comparison": _comparison(results),
         "tuning": _tuning(results),
-        "structure": _structure(results),
-        "length": _length(results),
-        "shares": _shares(results),
-        "masks": _masks(results),
+        "structure": _structure(results) if "ablations" in results else None,
+        "shares": _shares(results) if "ablations" in results else None,
+        "length": _length(results) if "long" in results else None,
+        "masks": _masks(results) if "masks" in results else None,
     }
     return render("results.md.jinja", **{**results, **tables})
 
 
 def _comparison(results: Results) -> Table:
-    names = {
-        task: [name for name in runs[0] if name != "seed"] for task, runs in results["tasks"][BERT].items()
-    }
+    all_tasks = results.get("tasks", {model: {} for model in COMPARED})
+    names = {task: [name for name in runs[0] if name != "seed"] for task, runs in all_tasks[BERT].items()}
     rows = []
     for model in COMPARED:
-        runs, tasks = results["pretraining"][model], results["tasks"][model]
+        runs, tasks = results["pretraining"][model], all_tasks[model]
         scores = [_spread(tasks[task], metric) for task, metrics in names.items() for metric in metrics]
         rows.append([DESCRIPTIONS[model], f"{runs[0]['parameters']:,}", *_learnt(runs), *scores])
     titles = [f"{task} {metric}" for task, metrics in names.items() for metric in metrics]
@@ -67,17 +66,15 @@ def _tuning(results: Results) -> Table:
 
 
 def _structure(results: Results) -> Table:
-    models = (BERT, AUTOBERT_ZERO, *ABLATIONS)
-    rows = [[DESCRIPTIONS[model], *_learnt(results["pretraining"][model])] for model in models]
+    runs = results["pretraining"] | results["ablations"]
+    rows = [[DESCRIPTIONS[model], *_learnt(runs[model])] for model in (BERT, AUTOBERT_ZERO, *ABLATIONS)]
     return {"titles": ["model", "held-out loss", "accuracy of hidden tokens"], "rows": rows}
 
 
 def _shares(results: Results) -> dict[str, float | bool]:
     """What convolutions and what evolved attention take off the loss; positive where they help."""
-    losses = {
-        model: [run["loss"] for run in results["pretraining"][model]]
-        for model in (BERT, PLAIN_BETWEEN, AUTOBERT_ZERO)
-    }
+    runs = results["pretraining"] | results["ablations"]
+    losses = {model: [run["loss"] for run in runs[model]] for model in (BERT, PLAIN_BETWEEN, AUTOBERT_ZERO)}
     bert, between, winner = (statistics.mean(values) for values in losses.values())
     return {
         "total": bert - winner,

@@ -43,7 +43,7 @@ class ResultsSettings:
     candidates: int = 24
     warm_up_steps: int = 200
     candidate_steps: int = 60
-    epochs: tuple[tuple[str, float], ...] = (("SST-2", 0.15), ("MRPC", 3.0))
+    epochs: tuple[tuple[str, float], ...] = (("SST-2", 0.1), ("MRPC", 2.0))
     task_learning_rate: float = 5e-4
     task_batch_size: int = 32
     mask_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)

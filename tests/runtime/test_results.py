@@ -124,7 +124,8 @@ def made_up(loss):
         "searched": {"summary": "convolution 3", "candidates": 3},
         "tuning": {model: [run(model, 0)] for model in COMPARED},
         "chosen": {model: run(model, 0)["setting"] for model in COMPARED},
-        "pretraining": {model: [run(model, s) for s in range(3)] for model in loss},
+        "pretraining": {model: [run(model, s) for s in range(3)] for model in COMPARED},
+        "ablations": {model: [run(model, s) for s in range(3)] for model in ABLATIONS},
         "long": {model: run(model, 0) for model in LONG},
         "tasks": {model: {"SST-2": [{"seed": 0, "accuracy": 0.75}]} for model in COMPARED},
         "masks": {
@@ -156,6 +157,17 @@ def test_the_page_does_not_claim_what_the_spread_hides():
     page = format_page(results)
     assert "the spread over seeds does not tell from nothing" in page
     assert "the mask alone does not explain" in page
+
+
+def test_the_page_says_what_was_not_carried_out():
+    whole = made_up(LOSSES)
+    early = {
+        name: part for name, part in whole.items() if name not in ("tasks", "masks", "ablations", "long")
+    }
+    page = format_page(early)
+    assert page.count("Not carried out") == 4
+    assert "6.001 ± 0.001" in page
+    assert "Not carried out" not in format_page(whole)
 
 
 # -- everything
