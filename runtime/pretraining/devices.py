@@ -27,12 +27,9 @@ def open_accelerator(settings: Pretraining) -> Iterator[Accelerator]:
         InputError: for a precision that the device does not have.
     """
     from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, GradientState, is_initialized
     from accelerate.utils import InitProcessGroupKwargs
 
-    shared = is_initialized()
-    accelerator = None
-    try:
+    with _state_of_its_own():
         try:
             accelerator = Accelerator(
                 mixed_precision=_MIXED[settings.precision],
@@ -44,19 +41,38 @@ def open_accelerator(settings: Pretraining) -> Iterator[Accelerator]:
             raise InputError(
                 f"precision {settings.precision} cannot be had on this device: {reason}"
             ) from None
-        if settings.precision == "float16" and accelerator.device.type == "cpu":  # accelerate would ignore it
-            raise InputError("precision float16 needs a GPU: a CPU has float32 and bfloat16")
-        accelerator.gradient_accumulation_steps = (
-            1  # ours are parts of a step; the environment may say otherwise
-        )
-        yield accelerator
-        accelerator.end_training()
-    finally:
-        alone = accelerator is None or accelerator.num_processes == 1
-        if accelerator is not None:
+        try:
+            if settings.precision == "float16" and accelerator.device.type == "cpu":
+                # accelerate would ignore it
+                raise InputError("precision float16 needs a GPU: a CPU has float32 and bfloat16")
+            # Ours are parts of a step; the environment may say otherwise.
+            accelerator.gradient_accumulation_steps = 1
+            yield accelerator
+            accelerator.end_training()
+        finally:
             accelerator.free_memory()
-        if alone and not shared:
-            # Device and precision are decided once a process, for all accelerators; the next pretraining in this
-            # process may want others. There is no public way to say so.
-            AcceleratorState._reset_state(reset_partial_state=True)
-            GradientState._reset_state()
+
+
+@contextmanager
+def _state_of_its_own() -> Iterator[None]:
+    """Puts the state that all accelerators of a process share aside, and back in the end.
+
+    It has device and precision, is made by the first (a fine-tuning's, say), and cannot be changed by public means.
+    With several processes it stays, since it has their connection.
+    """
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    states = [kind._shared_state for kind in (PartialState, AcceleratorState, GradientState)]
+    before = [dict(state) for state in states]
+    if before[0].get("num_processes", 1) > 1:
+        yield
+        return
+    for state in states:
+        state.clear()
+    try:
+        yield
+    finally:
+        if states[0].get("num_processes", 1) == 1:
+            for state, old in zip(states, before, strict=True):
+                state.clear()
+                state.update(old)

@@ -167,6 +167,7 @@ def test_a_part_of_a_model_from_another_process_is_refused_with_what_to_send_ins
         pickle.loads(path.read_bytes())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["torch", "triton"])
 def test_torch_compile_and_export_take_the_model_whole(backend):
     (model,) = twins(backend)

@@ -250,6 +250,7 @@ def test_the_same_kernels_loaded_from_two_files_share_one_operator(tmp_path):
             assert torch.equal(found, right)
 
 
+@pytest.mark.long
 def test_torch_func_agrees_with_the_torch_form(graph, fresh_seed):
     kernels, plain = (compile_attention(graph, backend=b) for b in ("triton", "torch"))
     tensors = draw(fresh_seed, (1, 2, 5, 4))

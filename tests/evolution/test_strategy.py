@@ -98,6 +98,7 @@ class SoftsignShare:
         return Evaluation(operations.count("softsign") / (1 + len(operations)))
 
 
+@pytest.mark.long
 def test_evolution_finds_better_than_random_search_on_average(tmp_path):
     settings = {
         "opnas": {"population": 20},

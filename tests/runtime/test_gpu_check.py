@@ -68,6 +68,7 @@ def break_generated(monkeypatch):
 # -- a whole run
 
 
+@pytest.mark.long
 def test_a_tiny_run_goes_through_everything_in_the_interpreter(tmp_path, capsys, light_compile):
     out = tmp_path / "check.json"
     assert main(["--tiny", "--out", str(out), "--quiet"]) == 0

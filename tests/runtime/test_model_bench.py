@@ -191,6 +191,7 @@ def test_linear_maps_belong_to_what_they_stand_in():
     assert list(parts_of(model).values()) == ["attention", "attention projections", "head"]
 
 
+@pytest.mark.long
 def test_the_command_prints_the_table_and_writes_everything(opnas, transformers, tmp_path):
     BACKBONE.save(tmp_path / "backbone.json")
     code, out, _ = opnas(

@@ -125,3 +125,18 @@ def test_a_batch_knows_its_tokens():
     ids = torch.zeros(2, 3, dtype=torch.int64)
     assert MaskedBatch(ids, None, ids).tokens == 6
     assert MaskedBatch(ids, torch.tensor([[True, False, False]] * 2), ids).tokens == 2
+
+
+def test_an_accelerator_that_was_there_before_has_its_own_precision_and_keeps_it():
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        theirs = Accelerator(cpu=True)  # as a fine-tuning in the same process leaves one
+        with open_accelerator(Pretraining(precision="bfloat16", device="cpu")) as ours:
+            assert ours.mixed_precision == "bf16"
+        assert theirs.mixed_precision == "no"
+        assert theirs.device.type == "cpu"
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)

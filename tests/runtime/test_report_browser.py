@@ -133,6 +133,7 @@ def test_names_that_hold_html_do_nothing(browser, tmp_path):
     assert browser.complaints == []
 
 
+@pytest.mark.long
 def test_a_served_page_loads_itself_again_when_the_search_goes_on(browser, tmp_path):
     candidates = synthetic_candidates(3)
     run = synthetic_run(tmp_path / "run", candidates[:2])
