@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE_SECONDS = 5.0
 """So long after a signal further ones are ignored: who closes a terminal or stops a container often sends two."""
+
+
+_LATER_SECONDS = 0.05
+"""So long after a signal that came at a bad moment it is sent again."""
 
 
 class Stopped(SystemExit):
@@ -44,7 +50,11 @@ def stop_on_signals() -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal ignored_until
-        if time.monotonic() >= ignored_until:
+        if _loads_extension(frame):
+            again = threading.Timer(_LATER_SECONDS, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+        elif time.monotonic() >= ignored_until:
             ignored_until = time.monotonic() + _GRACE_SECONDS
             raise Stopped(number)
 
@@ -57,3 +67,12 @@ def stop_on_signals() -> Iterator[None]:
     finally:
         for number in handled:
             signal.signal(number, before[number])
+
+
+def _loads_extension(frame: FrameType | None) -> bool:
+    """Whether a compiled module is being loaded: an exception in there may end the process (C++ terminates)."""
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
+            return True
+        frame = frame.f_back
+    return False

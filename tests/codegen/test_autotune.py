@@ -66,6 +66,7 @@ def test_results_are_read_from_disk_the_second_time(cache, attention, monkeypatc
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"forward_1": [0, 16, 4, 1]}', '{"forward_1": "x"}', "\x00"]
 )
+@pytest.mark.long
 def test_a_broken_file_is_measured_again(text, cache, attention):
     q, k, _ = draw()
     first = tune_attention(attention, q, k, None, rounds=1)

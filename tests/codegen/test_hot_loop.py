@@ -53,6 +53,7 @@ def test_the_kernels_by_hand_are_right(tiles, dtype, fresh_seed):
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_hottest_loop_has_at_most_a_tenth_more_instructions_than_one_by_hand(target, head_dim):

@@ -59,6 +59,7 @@ def test_rows_columns_heads_and_softmaxes_have_masks_of_their_own():
     assert set(both.round().unique().tolist()) == {0.0, 2.0, 4.0}
 
 
+@pytest.mark.long
 def test_equal_softmaxes_share_one_mask_and_different_ones_do_not(fresh_seed):
     # The first softmax of a graph draws the same field in every graph.
     q, k, eye = draw(fresh_seed)

@@ -34,6 +34,7 @@ print(tuple(names["logits"].shape))
 """
 
 
+@pytest.mark.long
 def test_a_program_runs_at_any_batch_and_length_where_nothing_of_ours_is_in_reach(tmp_path, fresh_seed):
     folder = export_backbone(BACKBONE, tmp_path / "model", vocab_size=30, seed=1, pt2=True)
     generator = torch.Generator().manual_seed(fresh_seed)

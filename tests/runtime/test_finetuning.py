@@ -114,6 +114,7 @@ def test_progress_is_told_in_lines(tuned):
     assert any(line.startswith("seed 8: step 60 of 60, loss 0.") for line in lines)
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_model_and_another_one_another(model, reviews):
     from runtime.finetuning import finetune
 

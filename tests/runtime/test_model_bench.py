@@ -52,6 +52,7 @@ def no_drawings(monkeypatch):
     monkeypatch.setattr(Backbone, "draw", lambda self, path: None)
 
 
+@pytest.mark.long
 def test_both_models_are_measured_at_every_length_and_mask(transformers):
     told = []
     result = benchmark_model(BACKBONE, replace(TINY, seq_lens=(8, 12)), told.append)

@@ -187,6 +187,7 @@ def test_the_default_space_is_small_and_has_the_paper_s_layers():
     assert PROXY_SPACE.hidden_size * PROXY_SPACE.layers <= 1_024
 
 
+@pytest.mark.long
 def test_candidates_train_on_kernels_as_on_the_torch_form(data):
     # Both layers of this space may hold attention; the interpreter is slow, so the budget is two steps.
     supernet = Supernet.create(SPACE, data.vocab_size, CONFIG.seq_len, seed=0)

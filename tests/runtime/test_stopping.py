@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.machinery import ExtensionFileLoader
 
 import pytest
 
@@ -128,3 +129,22 @@ def test_an_export_that_is_stopped_leaves_nothing(tmp_path):
     assert process.returncode == 143, errors
     assert errors == "opnas: stopped by SIGTERM\n"
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_signal_waits_until_a_compiled_module_is_loaded():
+    events = []
+
+    class Loader(ExtensionFileLoader):
+        def load(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)  # handlers run here; an exception would go through the loader
+            events.append("loaded")
+
+    def load_and_wait():
+        Loader("module", "module.so").load()
+        time.sleep(5.0)
+        events.append("not stopped")
+
+    with pytest.raises(Stopped), stop_on_signals():
+        load_and_wait()
+    assert events == ["loaded"]
