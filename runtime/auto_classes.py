@@ -39,7 +39,7 @@ def load_model_of(folder: str | Path, auto_class: str = "AutoModel", **options: 
     Raises:
         InputError: where the folder holds no such model.
     """
-    return _load(folder, auto_class, use_safetensors=True, **options).eval()
+    return load_by(folder, auto_class, use_safetensors=True, **options).eval()
 
 
 def load_tokenizer_of(folder: str | Path) -> Any:
@@ -50,19 +50,25 @@ def load_tokenizer_of(folder: str | Path) -> Any:
     """
     if not any((Path(folder) / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
         raise InputError(f"{folder} holds no tokenizer: it needs tokenizer.json and tokenizer_config.json")
-    return _load(folder, "AutoTokenizer")
+    return load_by(folder, "AutoTokenizer")
 
 
-def _load(folder: str | Path, auto_class: str, **options: Any) -> Any:
+def load_by(folder: str | Path, auto_class: str, **options: Any) -> Any:
+    """What ``from_pretrained`` of an Auto class makes of a folder: a model, a tokenizer, a configuration.
+
+    Raises:
+        InputError: where it makes nothing of it.
+    """
     if not (Path(folder) / "config.json").is_file():
         raise InputError(f"{folder} is no model for transformers: it holds no config.json")
     import transformers
+    from safetensors import SafetensorError
 
     with quiet_transformers():
         try:
             return getattr(transformers, auto_class).from_pretrained(
                 str(folder), trust_remote_code=True, local_files_only=True, **options
             )
-        except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, ImportError, AttributeError, SafetensorError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise InputError(f"{folder} cannot be loaded with {auto_class}: {lines[0][:200]}") from error
+            raise InputError(f"{folder} cannot be loaded with {auto_class}: {lines[0][:300]}") from error

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from codegen.rendering import render
 from graphir import InputError
 from graphir.files import write_json
+from runtime.auto_classes import load_by, quiet_transformers
 from runtime.finetuning_config import FineTuning
 from runtime.finetuning_report import FineTuningReport, SeedResult, seed_to_keep
-from runtime.quiet_trainer import check_loss, make_trainer, predict, quiet, uses_gpu
+from runtime.quiet_trainer import check_loss, make_trainer, predict, uses_gpu
 from runtime.run import new_folder, refuse_existing
 from runtime.tasks.features import Features
 from runtime.tasks.task import EncodedTask, Evaluation, Task, open_task
@@ -76,7 +76,7 @@ def finetune(
     opened = open_task(task, data)
     learnt, judged = opened.sizes
     tell(f"{opened.title}: {learnt:,} examples to learn from, {judged:,} to be judged on")
-    with quiet(), nullcontext() if out is None else new_folder(Path(out)) as written:
+    with quiet_transformers(), nullcontext() if out is None else new_folder(Path(out)) as written:
         session = _Session(Path(folder), opened, settings, tell, prepare, written)
         return session.run()
 
@@ -167,8 +167,8 @@ def _load_tokenizer(folder: Path, task: Task, settings: FineTuning) -> tuple[Any
         raise InputError(f"{folder} holds no model: it has no config.json; make one with opnas export")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
         raise InputError(f"{folder} has no tokenizer: tokenizer.json is expected beside the model")
-    config = _loaded(folder, "AutoConfig")
-    tokenizer = _loaded(folder, "AutoTokenizer")
+    config = load_by(folder, "AutoConfig")
+    tokenizer = load_by(folder, "AutoTokenizer")
     if task.auto_class == "AutoModelForQuestionAnswering" and not tokenizer.is_fast:
         raise InputError(f"{folder}: its tokenizer knows no offsets; a fast one is expected (tokenizer.json)")
     positions = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", 65_536))
@@ -182,7 +182,7 @@ def _load_tokenizer(folder: Path, task: Task, settings: FineTuning) -> tuple[Any
 def _load_model(folder: Path, task: Task, seed: int, tell: Callable[[str], None]) -> Any:
     """The model with a new head, drawn with ``seed``."""
     transformers.set_seed(seed)
-    model, info = _loaded(
+    model, info = load_by(
         folder,
         task.auto_class,
         dtype=torch.float32,
@@ -200,13 +200,3 @@ def _load_model(folder: Path, task: Task, seed: int, tell: Callable[[str], None]
         shown = ", ".join(sorted(missing)[:3])
         tell(f"{len(missing)} weights of the model are not in {folder} and are drawn anew: {shown} ...")
     return model
-
-
-def _loaded(folder: Path, auto_class: str, **options: Any) -> Any:
-    try:
-        return getattr(transformers, auto_class).from_pretrained(
-            str(folder), trust_remote_code=True, local_files_only=True, **options
-        )
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
-        raise InputError(f"{folder} cannot be loaded with {auto_class}: {reason}") from None

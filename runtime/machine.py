@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -20,10 +21,10 @@ def describe_machine() -> dict[str, str]:
     }
 
 
-def installed_versions() -> dict[str, str]:
-    """Of Python and of `PACKAGES`, as far as they are installed."""
+def installed_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Of Python and of ``packages``, as far as they are installed."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

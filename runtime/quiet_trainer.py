@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.utils import logging
 
 from graphir import InputError
 from runtime.finetuning_config import FineTuning
@@ -152,20 +150,3 @@ def predict(trainer: Trainer, features: Features) -> tuple[NDArray[np.float32], 
     outputs = found if isinstance(found, tuple) else (found,)
     back = np.argsort(order)
     return tuple(np.asarray(output, np.float32)[back] for output in outputs)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Within, transformers logs errors alone and shows no progress bars.
-
-    It would warn that the new head of a model is not among the saved weights, which is why it is trained.
-    """
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

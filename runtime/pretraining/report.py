@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from graphir.files import write_json
+from runtime.machine import installed_versions
 from runtime.pretraining.checkpoint import Progress
 from runtime.pretraining.settings import Pretraining
 from runtime.run import RunError
@@ -81,7 +80,7 @@ def write_report(report: PretrainingReport, plan: Mapping[str, Any], device: str
         "tokens": report.tokens,
         "seconds": report.seconds,
         "device": device,
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": installed_versions(_PACKAGES),
         "evaluations": list(report.evaluations),
         "losses": list(report.losses),
     }
@@ -111,13 +110,3 @@ def read_report(folder: Path) -> tuple[PretrainingReport, dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} cannot be read: {str(error)[:200]}") from None
     return report, data["plan"]
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # run from its source
-            continue
-    return found

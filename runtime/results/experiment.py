@@ -7,12 +7,12 @@ import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from graphir import Backbone, InputError
 from graphir.files import write_json
+from runtime.machine import installed_versions
 from runtime.results.jobs import Job, Tell, carry_out
 from runtime.results.settings import (
     ABLATIONS,
@@ -73,8 +73,7 @@ class Experiment:
             "settings": asdict(self.settings),
             "workers": max(1, self.workers),
             "machine": f"{platform.machine()}, {platform.system()}",
-            "versions": {"python": platform.python_version()}
-            | {name: version(name) for name in ("torch", "transformers", "scikit-learn")},
+            "versions": installed_versions(("torch", "transformers", "scikit-learn")),
             "data": self._data_facts(),
             "searched": {name: searched[name] for name in ("summary", "candidates", "backbone")},
             "tuning": tuning,
