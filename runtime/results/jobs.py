@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import multiprocessing
+import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -60,7 +63,7 @@ def carry_out(jobs: Sequence[Job], out: Path, workers: int, tell: Tell) -> dict[
             tell(f"{job.key}: {results[job.key]['seconds']:.0f} s")
         return results
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
         futures = {pool.submit(_do, job, out): job.key for job in missing}
         try:
             for future in as_completed(futures):
@@ -73,7 +76,15 @@ def carry_out(jobs: Sequence[Job], out: Path, workers: int, tell: Tell) -> dict[
     return results
 
 
-def _one_thread() -> None:
+def _begin() -> None:
+    """What a process does before its first job: one thread, and its own place for the code of folders.
+
+    Transformers copies such code into a cache that all processes share, and another could read half of it.
+    """
+    modules = tempfile.mkdtemp(prefix="opnas-modules-")
+    atexit.register(shutil.rmtree, modules, ignore_errors=True)
+    os.environ["HF_MODULES_CACHE"] = modules  # read when transformers is imported, which nothing did yet
+
     import torch
 
     torch.set_num_threads(1)

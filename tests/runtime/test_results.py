@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from dataclasses import asdict
 
 import pytest
@@ -84,6 +85,22 @@ def test_a_job_that_was_stopped_begins_again(tmp_path):
     with pytest.raises(RuntimeError, match="broken"):
         carry_out([Job("one", fail, {})], tmp_path, 0, print)
     assert carry_out([Job("one", count_up, {"start": 1})], tmp_path, 0, print)["one"]["value"] == 2
+
+
+def where_code_goes(folder):
+    from transformers.utils import HF_MODULES_CACHE
+
+    folder.mkdir()
+    while len([other for other in folder.parent.iterdir() if other.is_dir()]) < 2:
+        time.sleep(0.02)  # until the other process has the other job
+    return {"folder": str(HF_MODULES_CACHE)}
+
+
+def test_processes_keep_the_code_of_folders_apart(tmp_path):
+    done = carry_out(
+        [Job("one", where_code_goes, {}), Job("two", where_code_goes, {})], tmp_path, 2, lambda line: None
+    )
+    assert done["one"]["folder"] != done["two"]["folder"]
 
 
 def test_processes_give_the_results_that_one_gives(tmp_path):
