@@ -109,8 +109,8 @@ def _masks(results: Results) -> dict[str, Any]:
     ours, theirs = ([run[metric] for run in runs[name]] for name in ("keys", "query_rows"))
     return {
         "metric": metric,
-        "keys": _spread(runs["keys"], metric),
-        "query_rows": _spread(runs["query_rows"], metric),
+        "masked_keys": _spread(runs["keys"], metric),
+        "masked_query_rows": _spread(runs["query_rows"], metric),
         "difference": statistics.mean(ours) - statistics.mean(theirs),
         "told_apart": told_apart(ours, theirs),
     }
