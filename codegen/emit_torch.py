@@ -187,7 +187,8 @@ class _Writer:
                 return Text(variable), frozenset({0})
             case Apply(function="dropout", operand=operand):
                 name = self.texts[operand.node].source
-                self.lines += ["if dropout_p > 0.0:", f"    {name} = F.dropout({name}, dropout_p)"]
+                self.needed.add("dropout")
+                self.lines += ["if dropout_p > 0.0:", f"    {name} = _dropout({name}, dropout_p)"]
                 return Text(name), self.zeros[operand.node]
             case Apply(node=node, function=function, operand=operand):
                 rule = FUNCTIONS[function]
@@ -314,7 +315,7 @@ class _Writer:
             self.read(step.key, (1, 2)),
             self.read(step.value, (1, 2)),
         )
-        self.needed.add("attend")
+        self.needed |= {"attend", "dropout"}
         operands = [self.named(query, "query"), self.named(key, "key"), self.named(value, "value")]
         arguments = [*map(str, operands), "key_mask", "dropout_p"]
         if step.scale != Coefficient(1, 1):

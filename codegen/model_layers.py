@@ -42,7 +42,7 @@ class ModelLayers:
     @property
     def needed_by_blocks(self) -> frozenset[str]:
         """Those that the blocks call, where attention runs in kernels alone."""
-        return frozenset({"plain", "mask"} | ({"convolution"} if self.has_conv else set()))
+        return frozenset({"plain", "mask", "dropout"} | ({"convolution"} if self.has_conv else set()))
 
     @property
     def has_conv(self) -> bool:

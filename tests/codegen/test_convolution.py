@@ -23,14 +23,14 @@ def by_definition(x, weight):
 
 
 @pytest.mark.parametrize("tokens", [1, 5, 32, 33, 100])
-@pytest.mark.parametrize("kernel", [1, 3, 15, 17, 65])
+@pytest.mark.parametrize("kernel", [1, 3, 9, 11, 65])
 def test_results_and_gradients_are_those_of_pytorch_in_float64(module, tokens, kernel, fresh_seed):
     generator = torch.Generator().manual_seed(fresh_seed)
     x, grad = (torch.randn(2, tokens, 12, generator=generator) for _ in range(2))
     weight = torch.softmax(torch.randn(3, kernel, generator=generator), -1)
     x.requires_grad_(), weight.requires_grad_()
     found = module._convolve(x, weight)
-    assert ("LongConvolution" in found.grad_fn.name()) == (kernel > 15)
+    assert ("LongConvolution" in found.grad_fn.name()) == (kernel > 9)
     exact = by_definition(x.double(), weight.double())
     # Float32 rounding of at most 65 terms of weight 1, and of sums of some hundred products.
     torch.testing.assert_close(found.double(), exact, rtol=0, atol=2e-6)
