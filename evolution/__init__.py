@@ -5,6 +5,7 @@ from evolution.choices import Choice, ChoiceSpace
 from evolution.crossover import cross_backbones, cross_graphs
 from evolution.errors import StudyError
 from evolution.evaluator import Evaluation, Evaluator
+from evolution.fair_sampling import fair_backbones
 from evolution.generation import random_backbone, random_graph
 from evolution.graph_mutations import GRAPH_MUTATIONS
 from evolution.loop import SearchResult, search
@@ -54,6 +55,7 @@ __all__ = [
     "UniformEvolution",
     "cross_backbones",
     "cross_graphs",
+    "fair_backbones",
     "make_strategy",
     "mutate_backbone",
     "mutate_graph",

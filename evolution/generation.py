@@ -22,8 +22,13 @@ def random_graph(rng: Random, space: SearchSpace, name: str = "graph") -> Attent
     """
     if not space.graph_sizes:
         raise InputError("the space holds no graph: its conv_probability is 1")
+    return graph_of_size(rng, space, rng.choice(space.graph_sizes), name)
+
+
+def graph_of_size(rng: Random, space: SearchSpace, size: int, name: str = "graph") -> AttentionGraph:
+    """A random graph of ``size`` operations, one of ``space.graph_sizes``."""
     draft = Draft()
-    output = grow(rng, draft, SEQ_BY_HEAD, rng.choice(space.graph_sizes), space.operations)
+    output = grow(rng, draft, SEQ_BY_HEAD, size, space.operations)
     return AttentionGraph(draft.nodes, output, name=name)
 
 

@@ -103,7 +103,6 @@ class MaskedLanguageModelEvaluator:
             SupernetError: where the backbone does not fit the supernet.
         """
         model = self.supernet.compile(backbone)
-        self.supernet.inherit(model)
         recipe = Recipe(learning_rate=self.config.candidate_rate)
         return model, train(model, self.batches(seed), budget, recipe)
 

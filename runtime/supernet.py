@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from codegen import Backend, compile_backbone
-from evolution import SearchSpace, random_backbone
+from evolution import SearchSpace, fair_backbones
 from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, Layer, OpnasError
+from runtime.blank_weights import BlankWeights
 from runtime.default_device import made_on
 from runtime.masking import MaskedBatch
 from runtime.training import MaskedLoss, Recipe, TrainingDiverged, Updater
@@ -127,8 +128,18 @@ class Supernet:
         return Supernet({name: weight.to(device) for name, weight in self.tensors.items()}, backend)
 
     def compile(self, backbone: Backbone) -> nn.Module:
-        """The model of ``backbone`` for this supernet's vocabulary and length, with weights of its own beside it."""
-        with made_on(self.tensors["embeddings.token.weight"].device):
+        """The model of ``backbone``, with weights of its own: copies of those here.
+
+        Raises:
+            SupernetError: where the supernet lacks a weight of the model, or has it in another size.
+        """
+        module = self._blank(backbone)
+        self.inherit(module)
+        return module
+
+    def _blank(self, backbone: Backbone) -> nn.Module:
+        """The model of ``backbone`` for this supernet's vocabulary and length; its weights are yet to be set."""
+        with made_on(self.tensors["embeddings.token.weight"].device), BlankWeights():
             return compile_backbone(backbone, self.vocab_size, self.max_positions, 0.0, self.backend)
 
     def views(self, module: nn.Module) -> dict[str, Tensor]:
@@ -187,17 +198,18 @@ def warm_up(
     recipe: Recipe | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> tuple[float, ...]:
-    """Train the shared weights in place: each step draws a random backbone and trains the part it uses.
+    """Train the shared weights in place: each step takes a random backbone and trains the part it uses.
 
-    This is single-path one-shot training (Guo et al. 2020). A weight that the drawn backbone does not use
-    keeps its value and its moments. A step whose loss or gradient is not finite is left out.
+    This is single-path one-shot training (Guo et al. 2020) with backbones that use all choices equally often
+    (`evolution.fair_backbones`). A weight that the backbone does not use keeps its value and its moments. A step
+    whose loss or gradient is not finite is left out.
 
     Args:
         supernet: the weights.
         space: where backbones are drawn from.
         batches: at least ``steps`` batches.
-        steps: number of backbones drawn.
-        seed: of the draws.
+        steps: number of backbones taken.
+        seed: of their draws.
         recipe: how weights are updated; `Recipe` by default.
         on_step: called after each step with its number, from 1, and its loss.
 
@@ -207,14 +219,14 @@ def warm_up(
     Raises:
         TrainingDiverged: where more than half of the steps were left out.
     """
-    rng = random.Random(seed)
+    backbones = fair_backbones(random.Random(seed), space)
     for weight in supernet.tensors.values():
         weight.requires_grad_(True)
     updater = Updater(supernet.tensors.values(), steps, recipe or Recipe())
     losses: list[float] = []
     try:
         for step in range(1, steps + 1):
-            module = supernet.compile(random_backbone(rng, space))
+            module = supernet._blank(next(backbones))
             weights = {f"model.{name}": view for name, view in supernet.views(module).items()}
             try:
                 losses.append(updater.update(functional_call(MaskedLoss(module), weights, (next(batches),))))

@@ -5,10 +5,12 @@ import random
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from codegen import compile_backbone
-from evolution import SearchSpace, random_backbone
+from evolution import SearchSpace, fair_backbones, random_backbone
 from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer
+from runtime.blank_weights import BlankWeights
 from runtime.masking import training_batches
 from runtime.supernet import Supernet, SupernetError, warm_up
 from runtime.tokenizer import CLS, Sequences
@@ -50,7 +52,6 @@ def test_every_random_backbone_finds_all_of_its_weights(seed):
     backbone = random_backbone(random.Random(seed), SPACE)
     supernet = create()
     module = supernet.compile(backbone)
-    supernet.inherit(module)
     weights = dict(module.named_parameters())
     for number, layer in enumerate(backbone.layers):
         branch = "conv" if isinstance(layer, ConvLayer) else "attention"
@@ -63,7 +64,6 @@ def test_every_random_backbone_finds_all_of_its_weights(seed):
 def test_a_smaller_kernel_is_the_centre_of_the_largest():
     supernet = create()
     module = supernet.compile(stack(ConvLayer(3), ConvLayer(9)))
-    supernet.inherit(module)
     weights = dict(module.named_parameters())
     assert torch.equal(weights["layers.0.mixer.kernel"], supernet.tensors["layers.0.conv.kernel"][:, 3:6])
     assert torch.equal(weights["layers.1.mixer.kernel"], supernet.tensors["layers.1.conv.kernel"])
@@ -72,8 +72,6 @@ def test_a_smaller_kernel_is_the_centre_of_the_largest():
 def test_graphs_share_projections_and_branches_do_not():
     supernet = create()
     plain, shared, conv = (supernet.compile(stack(layer, PLAIN)) for layer in (PLAIN, SHARED, ConvLayer(5)))
-    for module in (plain, shared, conv):
-        supernet.inherit(module)
     plain, shared, conv = (dict(module.named_parameters()) for module in (plain, shared, conv))
     assert torch.equal(plain["layers.0.mixer.query.weight"], shared["layers.0.mixer.query.weight"])
     assert "layers.0.mixer.key.weight" not in shared
@@ -85,7 +83,6 @@ def test_training_a_candidate_leaves_the_supernet_as_it_was():
     supernet = create()
     before = state(supernet)
     module = supernet.compile(stack(PLAIN, ConvLayer(3)))
-    supernet.inherit(module)
     with torch.no_grad():
         for weight in module.parameters():
             weight.add_(1.0)
@@ -96,7 +93,6 @@ def test_absorbing_writes_what_the_candidate_uses_and_nothing_else():
     supernet = create()
     before = state(supernet)
     module = supernet.compile(stack(SHARED, ConvLayer(5)))
-    supernet.inherit(module)
     with torch.no_grad():
         for weight in module.parameters():
             weight.add_(1.0)
@@ -140,7 +136,7 @@ def test_one_step_of_warming_up_touches_only_the_path_that_was_drawn():
     before = state(supernet)
     seed = 5
     warm_up(supernet, SPACE, batches(), 1, seed)
-    drawn = random_backbone(random.Random(seed), SPACE)
+    drawn = next(fair_backbones(random.Random(seed), SPACE))
     used = supernet.compile(drawn)
     names = {name for name, view in supernet.views(used).items() if view is not None}
     kinds = ["conv" if isinstance(layer, ConvLayer) else "attention" for layer in drawn.layers]
@@ -166,7 +162,6 @@ def test_warming_up_lowers_the_loss_of_backbones_that_were_never_drawn_alone():
         total = 0.0
         for backbone in backbones:
             module = supernet.compile(backbone)
-            supernet.inherit(module)
             with torch.no_grad():
                 total += float(MaskedLoss(module)(batch))
         return total / len(backbones)
@@ -229,6 +224,35 @@ def test_a_module_that_does_not_fit_is_refused_with_the_weight_at_fault():
     wider = compile_backbone(Backbone((PLAIN,), 32, 4, 24), VOCAB_SIZE, SEQ_LEN, 0.0)
     with pytest.raises(SupernetError, match=r"\(300, 16\) in the supernet and \(300, 32\)"):
         supernet.inherit(wider)
-    longer = supernet.compile(stack(ConvLayer(11), PLAIN))
     with pytest.raises(SupernetError, match="kernel"):
-        supernet.inherit(longer)
+        supernet.compile(stack(ConvLayer(11), PLAIN))
+
+
+def test_a_compiled_candidate_draws_no_weights_and_has_those_of_the_supernet():
+    supernet = create()
+    torch.manual_seed(1)
+    module = supernet.compile(stack(PLAIN, ConvLayer(5)))
+    drawn = torch.rand(1)
+    views = supernet.views(module)
+    for name, weight in module.named_parameters():
+        assert torch.equal(weight, views[name]), name
+        assert weight.requires_grad, name
+        assert weight.untyped_storage().data_ptr() != views[name].untyped_storage().data_ptr(), name
+    torch.manual_seed(1)
+    kernel = nn.init.xavier_uniform_(torch.empty(SPACE.heads, 5))  # not a parameter when it is drawn
+    assert kernel.isfinite().all()
+    assert torch.equal(drawn, torch.rand(1)), "more than the kernel was drawn"
+
+
+def test_without_initial_weights_buffers_still_have_their_values():
+    class Counted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.full((3,), 7.0))
+            self.register_buffer("count", torch.ones(3).fill_(5.0))
+            nn.init.zeros_(self.weight)
+
+    with BlankWeights():
+        module = Counted()
+    assert module.count.tolist() == [5.0] * 3
+    assert module.weight.tolist() == [7.0] * 3, "a fill of a parameter must be left out"
