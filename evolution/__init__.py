@@ -4,7 +4,7 @@ from evolution.candidate import Candidate, Mutation
 from evolution.choices import Choice, ChoiceSpace
 from evolution.crossover import cross_backbones, cross_graphs
 from evolution.errors import StudyError
-from evolution.evaluator import Evaluation, Evaluator
+from evolution.evaluator import Evaluation, Evaluator, Stop
 from evolution.fair_sampling import fair_backbones
 from evolution.generation import random_backbone, random_graph
 from evolution.graph_mutations import GRAPH_MUTATIONS
@@ -13,6 +13,7 @@ from evolution.mutation import LAYER_MUTATIONS, mutate_backbone, mutate_graph
 from evolution.objectives import pareto_front
 from evolution.priorities import Priorities, PriorityForm
 from evolution.priority import OperationPriority
+from evolution.rungs import Rungs
 from evolution.space import SearchSpace
 from evolution.strategy import (
     STRATEGIES,
@@ -47,8 +48,10 @@ __all__ = [
     "PriorityForm",
     "RandomSearch",
     "RegularizedEvolution",
+    "Rungs",
     "SearchResult",
     "SearchSpace",
+    "Stop",
     "Strategy",
     "Study",
     "StudyError",

@@ -116,8 +116,15 @@ class Candidate:
         return frozenset(node.op for graph in self.backbone.graphs for node in graph.nodes)
 
 
-def ranking(candidate: Candidate) -> tuple[float, int]:
-    """A sort key: best score first, the earlier of equals first. For candidates that have a score."""
+STOPPED = "stopped_at"
+"""The metric of a candidate that was not worth its whole budget: the steps after which it was stopped."""
+
+
+def ranking(candidate: Candidate) -> tuple[bool, float, int]:
+    """A sort key: best score first, the earlier of equals first. For candidates that have a score.
+
+    Whatever was stopped (`evolution.rungs`) stands behind all that finished: it was judged earlier.
+    """
     if candidate.score is None:
         raise ValueError(f"candidate {candidate.index} has no score: rank those with status 'ok'")
-    return -candidate.score, candidate.index
+    return STOPPED in candidate.metrics, -candidate.score, candidate.index

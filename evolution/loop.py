@@ -11,9 +11,10 @@ from random import Random
 from typing import Literal
 
 from evolution.candidate import Candidate
-from evolution.evaluator import Evaluator
+from evolution.evaluator import Evaluator, Stop
 from evolution.generation import random_backbone
 from evolution.identity import SeenBackbones
+from evolution.rungs import Rungs, settled
 from evolution.space import SearchSpace
 from evolution.strategy import Proposal, Strategy, describe_strategy
 from evolution.study import Study
@@ -55,6 +56,7 @@ def search(
     candidates: int,
     seed: int,
     budget: int,
+    rungs: Rungs | None = None,
     deadline: float | None = None,
     on_candidate: Callable[[Candidate], None] | None = None,
 ) -> SearchResult:
@@ -76,6 +78,7 @@ def search(
         candidates: how many the study shall hold in the end, those it holds already included.
         seed: of all draws.
         budget: training steps of one evaluation.
+        rungs: where candidates may be stopped before their budget is spent; None for nowhere.
         deadline: a `time.monotonic` time after which no evaluation is begun; None for none.
         on_candidate: called with each candidate after it was committed.
 
@@ -83,7 +86,8 @@ def search(
         How it ended; what was found is in the study.
 
     Raises:
-        StudyError: where the study was begun with another space, strategy, seed or budget.
+        StudyError: where the study was begun with another space, strategy, seed, budget or rungs.
+        InputError: where a rung is not below the budget.
         OSError: where the disk is full or read-only. What was committed is kept.
     """
     settings = {
@@ -92,6 +96,10 @@ def search(
         "seed": seed,
         "budget": budget,
     }
+    rungs = rungs or Rungs()
+    rungs.check_budget(budget)
+    if rungs.steps:  # older studies, all of them without rungs, do not have the field
+        settings["rungs"] = rungs.to_dict()
     study.settle("search", settings)
     history = study.candidates()
     seen = SeenBackbones(history)
@@ -102,7 +110,8 @@ def search(
         proposed = propose(history, seen, space, strategy, seed)
         if proposed is None:
             return SearchResult(len(history) - before, len(history), "exhausted")
-        candidate = evaluated(proposed, evaluator, budget)
+        visible = history[: strategy.horizon(len(history))] if rungs.steps else []
+        candidate = settled(evaluated(proposed, evaluator, budget, rungs.stops(visible)), visible)
         study.add(candidate)
         history.append(candidate)
         seen.add(candidate.canonical_hash, candidate.fingerprint)
@@ -146,13 +155,16 @@ def propose(
     return None
 
 
-def evaluated(candidate: Candidate, evaluator: Evaluator, budget: int) -> Candidate:
+def evaluated(
+    candidate: Candidate, evaluator: Evaluator, budget: int, stops: tuple[Stop, ...] = ()
+) -> Candidate:
     """``candidate`` with the result of its evaluation, or with the reason why there is none."""
     begun = time.monotonic()
     metrics = dict(candidate.metrics)
     seconds = math.nan
     try:
-        evaluation = evaluator.evaluate(candidate.backbone, candidate.seed, budget)
+        arguments = (stops,) if stops else ()  # an evaluator that knows of no stops is as good without rungs
+        evaluation = evaluator.evaluate(candidate.backbone, candidate.seed, budget, *arguments)
         score, seconds = float(evaluation.score), float(evaluation.seconds)
         metrics |= {str(name): float(value) for name, value in evaluation.metrics.items()}
         reason = None if math.isfinite(score) else f"the score is {score}"

@@ -135,6 +135,7 @@ def run_search(run: Run, corpus: Corpus, reporter: Reporter | None = None) -> Ou
             candidates=config.candidates,
             seed=config.seed,
             budget=config.proxy.candidate_steps,
+            rungs=config.make_rungs(),
             deadline=None if config.minutes is None else time.monotonic() + 60 * config.minutes,
             on_candidate=committed,
         )

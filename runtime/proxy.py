@@ -11,12 +11,13 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from evolution import Evaluation
+from evolution import Evaluation, Stop
 from graphir import Backbone
 from runtime.corpus import Corpus
 from runtime.masking import MaskedBatch, commonest_token_accuracy, held_out_batches, training_batches
 from runtime.proxy_config import PROXY_SPACE, ProxyConfig
 from runtime.run import RunError
+from runtime.rung_judge import RungJudge
 from runtime.supernet import Supernet
 from runtime.tokenizer import Sequences, encode_sequences, train_tokenizer
 from runtime.training import Recipe, TrainingReport, evaluate_mlm, train
@@ -95,7 +96,9 @@ class MaskedLanguageModelEvaluator:
         self.data = data
         self.config = config
 
-    def train_candidate(self, backbone: Backbone, seed: int, budget: int) -> tuple[nn.Module, TrainingReport]:
+    def train_candidate(
+        self, backbone: Backbone, seed: int, budget: int, judge: RungJudge | None = None
+    ) -> tuple[nn.Module, TrainingReport]:
         """The model of ``backbone`` after ``budget`` steps, exactly as `evaluate` judges it.
 
         Raises:
@@ -104,26 +107,32 @@ class MaskedLanguageModelEvaluator:
         """
         model = self.supernet.compile(backbone)
         recipe = Recipe(learning_rate=self.config.candidate_rate)
-        return model, train(model, self.batches(seed), budget, recipe)
+        ends = None if judge is None else judge.of(model)
+        return model, train(model, self.batches(seed), budget, recipe, ends)
 
     def batches(self, seed: int) -> Iterator[MaskedBatch]:
         """Training batches without end, the same for the same seed."""
         return training_batches(self.data.train, self.config.batch_size, self.data.vocab_size, seed)
 
-    def evaluate(self, backbone: Backbone, seed: int, budget: int) -> Evaluation:
-        """Inherit, train ``budget`` steps, and judge.
+    def evaluate(
+        self, backbone: Backbone, seed: int, budget: int, stops: tuple[Stop, ...] = ()
+    ) -> Evaluation:
+        """Inherit, train ``budget`` steps or to a stop, and judge.
 
         Returns:
             The score is the negative loss. The metrics are ``accuracy``, ``loss`` (nats a hidden token),
-            ``tokens_per_second`` (of training) and ``parameters``.
+            ``tokens_per_second`` (of training, and judging at stops) and ``parameters``; with ``stops`` also those of
+            `RungJudge`.
 
         Raises:
             TrainingDiverged: where a loss is not finite.
             SupernetError: where the backbone does not fit the supernet.
         """
         start = time.perf_counter()
-        model, report = self.train_candidate(backbone, seed, budget)
-        metrics = evaluate_mlm(model, self.data.held_out)
+        judge = RungJudge(stops, self.data.held_out)
+        model, report = self.train_candidate(backbone, seed, budget, judge)
+        metrics = judge.ended or evaluate_mlm(model, self.data.held_out)
+        metrics = metrics | judge.metrics
         metrics["tokens_per_second"] = report.tokens_per_second
         metrics["parameters"] = float(sum(math.prod(weight.shape) for weight in model.parameters()))
         return Evaluation(-metrics["loss"], metrics, time.perf_counter() - start)

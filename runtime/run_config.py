@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from evolution import SearchSpace, Strategy, make_strategy
+from evolution import Rungs, SearchSpace, Strategy, make_strategy
+from evolution.rungs import DEFAULT_ETA
 from evolution.strategy import describe_strategy
 from graphir import InputError
 from graphir.checks import check_number, check_whole, excerpt
@@ -14,6 +15,9 @@ from runtime.proxy_config import PROXY_SPACE, ProxyConfig
 RUN_FORMAT = "opnas.run/2"
 """In version 1 scores were accuracies; those of a search that goes on must be of one kind."""
 MAX_COUNT = 2**31
+
+_LATER = {"rungs", "eta"}
+"""Fields that older runs do not have."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class RunConfig:
         space: what may be proposed.
         proxy: sizes and times of the proxy task.
         winner_steps: training steps of the winner before it is saved.
+        rungs: steps after which a candidate goes on only if it is among the best 1/eta so far; none by default.
+        eta: see ``rungs``.
 
     Raises:
         InputError: naming the field that is out of bounds.
@@ -48,6 +54,8 @@ class RunConfig:
     space: SearchSpace = PROXY_SPACE
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     winner_steps: int = 400
+    rungs: tuple[int, ...] = ()
+    eta: int = DEFAULT_ETA
 
     def __post_init__(self) -> None:
         for name, low in (("candidates", 1), ("seed", 0), ("winner_steps", 0)):
@@ -61,6 +69,9 @@ class RunConfig:
         for name, kind in (("space", SearchSpace), ("proxy", ProxyConfig)):
             if not isinstance(getattr(self, name), kind):
                 raise InputError(f"{name} must be a {kind.__name__}, not {excerpt(getattr(self, name))}")
+        rungs = self.make_rungs()
+        rungs.check_budget(self.proxy.candidate_steps)
+        object.__setattr__(self, "rungs", rungs.steps)
         described = describe_strategy(self.make_strategy())
         del described["name"]
         object.__setattr__(self, "strategy_settings", described)
@@ -69,6 +80,10 @@ class RunConfig:
         """The strategy with its settings."""
         return make_strategy(self.strategy, **self.strategy_settings)
 
+    def make_rungs(self) -> Rungs:
+        """Where candidates may be stopped."""
+        return Rungs(self.rungs, self.eta)
+
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {
@@ -76,11 +91,12 @@ class RunConfig:
             "format": RUN_FORMAT,
             "space": self.space.to_dict(),
             "proxy": self.proxy.to_dict(),
+            "rungs": list(self.rungs),
         }
 
     @classmethod
     def from_dict(cls, data: Any) -> RunConfig:
-        """Read what `to_dict` wrote.
+        """Read what `to_dict` wrote; fields that older runs do not have take their defaults.
 
         Raises:
             InputError: for another version, missing or unknown fields, or values out of bounds.
@@ -90,9 +106,11 @@ class RunConfig:
             found = data.get("format") if isinstance(data, dict) else type(data).__name__
             raise InputError(f"unknown format {str(found)[:60]!r}: this version reads {RUN_FORMAT!r}")
         given = set(data) - {"format"}
-        if given != names:
-            raise InputError(f"these fields are missing or unknown: {', '.join(sorted(given ^ names))[:200]}")
-        values = {name: data[name] for name in names}
+        if not names - _LATER <= given <= names:
+            raise InputError(
+                f"these fields are missing or unknown: {', '.join(sorted(given ^ names - _LATER))[:200]}"
+            )
+        values = {name: data[name] for name in given}
         values["space"] = SearchSpace.from_dict(data["space"])
         values["proxy"] = ProxyConfig.from_dict(data["proxy"])
         return cls(**values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,7 +139,11 @@ class Updater:
 
 
 def train(
-    model: nn.Module, batches: Iterator[MaskedBatch], steps: int, recipe: Recipe | None = None
+    model: nn.Module,
+    batches: Iterator[MaskedBatch],
+    steps: int,
+    recipe: Recipe | None = None,
+    ends: Callable[[int], bool] | None = None,
 ) -> TrainingReport:
     """Train ``model`` in place, a batch a step.
 
@@ -151,11 +155,11 @@ def train(
         batches: at least ``steps`` batches.
         steps: number of updates.
         recipe: how weights are updated; `Recipe` by default.
+        ends: asked after each step, with its number from 1, whether the training is to end. It may judge the model.
 
     Raises:
         TrainingDiverged: where the loss or its gradient is not finite.
     """
-    model.train()
     objective = MaskedLoss(model)
     updater = Updater(model.parameters(), steps, recipe or Recipe())
     losses: list[float] = []
@@ -163,11 +167,14 @@ def train(
     start = time.perf_counter()
     for step in range(steps):
         batch = next(batches)
+        model.train()
         try:
             losses.append(updater.update(objective(batch)))
         except TrainingDiverged as error:
             raise TrainingDiverged(f"training diverged at step {step + 1} of {steps}: {error}") from None
         tokens += batch.tokens
+        if ends is not None and ends(step + 1):
+            break
     return TrainingReport(tuple(losses), tokens, time.perf_counter() - start)
 
 

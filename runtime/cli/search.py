@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from evolution import STRATEGIES, OperationPriorityEvolution, RegularizedEvolution
+from graphir import InputError
+from graphir.checks import excerpt
 from runtime.cli.app import app
 from runtime.console import make_console, say
 from runtime.run_config import RunConfig
@@ -94,6 +96,10 @@ def search(
     winner_steps: Annotated[
         int, typer.Option(help="Steps of the winner before it is saved.")
     ] = _DEFAULT.winner_steps,
+    rungs: Annotated[
+        str, typer.Option(help="Steps after which only the best go on, such as 10,20; by default none.")
+    ] = "",
+    eta: Annotated[int, typer.Option(help="One in so many goes on from a rung.")] = _DEFAULT.eta,
     device: Annotated[
         str, typer.Option(help="cpu, cuda or cuda:<number>; auto is a GPU where there is one.")
     ] = _DEFAULT.proxy.device,
@@ -139,10 +145,20 @@ def search(
             backend=backend,
         ),
         winner_steps=winner_steps,
+        rungs=_rungs(rungs),
+        eta=eta,
     )
     from runtime.search import begin
 
     _carry_out(*begin(out, corpus=corpus, config=config))
+
+
+def _rungs(text: str) -> tuple[int, ...]:
+    """Numbers of steps, separated by commas."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError:
+        raise InputError(f"--rungs must be numbers of steps such as 10,20, not {excerpt(text)}") from None
 
 
 @app.command()
