@@ -19,6 +19,7 @@ from graphir.files import write_json
 from runtime.console import printable
 from runtime.corpus import Corpus
 from runtime.masking import training_batches
+from runtime.mixed_proxy import make_evaluator
 from runtime.model_folder import TrainedModel, save_model
 from runtime.proxy import MaskedLanguageModelEvaluator, ProxyData, prepare
 from runtime.report import report
@@ -115,7 +116,7 @@ def run_search(run: Run, corpus: Corpus, reporter: Reporter | None = None) -> Ou
         record_session(run.folder, str(data.train.ids.device))
         logger.info("%d training sequences, %d tokens in the vocabulary", len(data.train), data.vocab_size)
         supernet = _warm_supernet(run, data, reporter)
-        evaluator = MaskedLanguageModelEvaluator(supernet, data, config.proxy)
+        language = MaskedLanguageModelEvaluator(supernet, data, config.proxy)
 
         reporter.stage("search")
         history = study.candidates()
@@ -131,7 +132,7 @@ def run_search(run: Run, corpus: Corpus, reporter: Reporter | None = None) -> Ou
             study,
             config.space,
             config.make_strategy(),
-            evaluator,
+            make_evaluator(supernet, data, config.proxy),
             candidates=config.candidates,
             seed=config.seed,
             budget=config.proxy.candidate_steps,
@@ -139,7 +140,7 @@ def run_search(run: Run, corpus: Corpus, reporter: Reporter | None = None) -> Ou
             deadline=None if config.minutes is None else time.monotonic() + 60 * config.minutes,
             on_candidate=committed,
         )
-        metrics = _train_winner(run, study, evaluator, reporter)
+        metrics = _train_winner(run, study, language, reporter)
         _write_report(run)
         ranked = tuple(study.ranked())
         return Outcome(run, result, ranked, len(study) - len(ranked), data.baseline, metrics)

@@ -16,6 +16,13 @@ PROXY_SPACE = SearchSpace(layers=4, hidden_size=64, heads=4, ffn_size=128)
 """The space of the default search: the paper's layers, small enough for two cores."""
 
 
+LANGUAGE = "mlm"
+"""Masked language modelling."""
+MIXES = {"mix": (LANGUAGE, "recall")}
+"""Proxies that are made of several tasks."""
+TASKS = (LANGUAGE, "recall", "noisy-recall", "copying", "brackets", *MIXES)
+"""What a proxy may be; those that are neither are probes (`runtime.probes`)."""
+
 _DEVICE = re.compile(r"[a-z]+(:\d+)?")
 _BACKENDS = ("auto", "torch", "triton")
 
@@ -25,6 +32,7 @@ class ProxyConfig:
     """Sizes and times of the proxy task. The defaults suit two cores and five minutes.
 
     Attributes:
+        task: what candidates are judged by: ``mlm``, the name of a probe, or ``mix``, language modelling and recall.
         vocab_size: largest number of tokens of the tokenizer.
         seq_len: tokens of a sequence.
         batch_size: sequences of a step.
@@ -34,6 +42,8 @@ class ProxyConfig:
         warm_up_rate: highest learning rate of these steps.
         candidate_steps: steps of a candidate by itself: the ``budget`` that a search should give.
         candidate_rate: highest learning rate of these steps.
+        probe_steps: steps of a candidate on a probe, from fresh weights.
+        probe_rate: highest learning rate of these steps.
         device: what models are trained on: ``cpu``, ``cuda``, ``cuda:1`` ...; ``auto`` is a GPU where there is one. The
             same seed gives the same study on a CPU; on a GPU some of PyTorch's own sums have no fixed order.
         backend: of the models, as of `codegen.compile_backbone`.
@@ -42,6 +52,7 @@ class ProxyConfig:
         InputError: naming the field that is out of bounds.
     """
 
+    task: str = "mix"
     vocab_size: int = 1024
     seq_len: int = 64
     batch_size: int = 32
@@ -51,13 +62,17 @@ class ProxyConfig:
     warm_up_rate: float = 3e-3
     candidate_steps: int = 30
     candidate_rate: float = 1e-3
+    probe_steps: int = 200
+    probe_rate: float = 4e-3
     device: str = "auto"
     backend: Literal["auto", "torch", "triton"] = "auto"
 
     def __post_init__(self) -> None:
         for name, (low, high) in _BOUNDS.items():
             check_whole(getattr(self, name), name, low, high)
-        for name in ("warm_up_rate", "candidate_rate"):
+        if self.task not in TASKS:
+            raise InputError(f"the proxy must be {', '.join(TASKS)}, not {str(self.task)[:40]!r}")
+        for name in ("warm_up_rate", "candidate_rate", "probe_rate"):
             check_number(getattr(self, name), name, high=1.0, above=True)
         if not isinstance(self.device, str) or not _DEVICE.fullmatch(self.device):
             raise InputError(
@@ -72,7 +87,7 @@ class ProxyConfig:
 
     @classmethod
     def from_dict(cls, data: Any) -> ProxyConfig:
-        """Read what `to_dict` wrote; fields left out take their defaults.
+        """Read what `to_dict` wrote; fields left out take their defaults, but that older searches had no probes.
 
         Raises:
             InputError: for unknown fields, or values that the constructor refuses.
@@ -83,7 +98,7 @@ class ProxyConfig:
         for name in data:
             if name not in known:
                 raise InputError(f"unknown field {str(name)[:60]!r}; {nearest(str(name), known)}")
-        return cls(**data)
+        return cls(**{"task": LANGUAGE, **data})
 
 
 _BOUNDS = {
@@ -94,4 +109,5 @@ _BOUNDS = {
     "held_out_seed": (0, 2**63 - 1),
     "warm_up_steps": (0, 1_000_000_000),
     "candidate_steps": (0, 1_000_000_000),
+    "probe_steps": (1, 1_000_000_000),
 }

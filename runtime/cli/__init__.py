@@ -3,13 +3,14 @@
 Each command imports what it runs, so that `opnas inspect` opens a graph without loading torch.
 """
 
-from runtime.cli import aot, bench, diff, export, finetune, inspect, pretrain, report, search
+from runtime.cli import aot, bench, calibrate, diff, export, finetune, inspect, pretrain, report, search
 from runtime.cli.app import app, main
 
 __all__ = [
     "aot",
     "app",
     "bench",
+    "calibrate",
     "diff",
     "export",
     "finetune",

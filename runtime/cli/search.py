@@ -14,6 +14,7 @@ from graphir import InputError
 from graphir.checks import excerpt
 from runtime.cli.app import app
 from runtime.console import make_console, say
+from runtime.proxy_config import TASKS
 from runtime.run_config import RunConfig
 from runtime.stopping import Stopped
 
@@ -81,6 +82,9 @@ def search(
     ffn_size: Annotated[
         int, typer.Option(help="Inner width of feed-forward blocks.")
     ] = _DEFAULT.space.ffn_size,
+    proxy: Annotated[
+        str, typer.Option(help=f"What candidates are judged by: {', '.join(TASKS)}.")
+    ] = _DEFAULT.proxy.task,
     vocab_size: Annotated[
         int, typer.Option(help="Most tokens of the tokenizer.")
     ] = _DEFAULT.proxy.vocab_size,
@@ -93,6 +97,9 @@ def search(
     candidate_steps: Annotated[
         int, typer.Option(help="Steps of a candidate.")
     ] = _DEFAULT.proxy.candidate_steps,
+    probe_steps: Annotated[
+        int, typer.Option(help="Steps of a candidate on a probe.")
+    ] = _DEFAULT.proxy.probe_steps,
     winner_steps: Annotated[
         int, typer.Option(help="Steps of the winner before it is saved.")
     ] = _DEFAULT.winner_steps,
@@ -135,6 +142,8 @@ def search(
         space=replace(space, operations=EXTENDED_OPERATIONS) if extended else space,
         proxy=replace(
             _DEFAULT.proxy,
+            task=proxy,
+            probe_steps=probe_steps,
             vocab_size=vocab_size,
             seq_len=seq_len,
             batch_size=batch_size,

@@ -12,8 +12,8 @@ from typing import Any
 
 from graphir import Backbone, InputError
 from graphir.files import write_json
+from runtime.jobs import Job, Tell, carry_out
 from runtime.machine import installed_versions
-from runtime.results.jobs import Job, Tell, carry_out
 from runtime.results.settings import (
     ABLATIONS,
     AUTOBERT_ZERO,

@@ -13,7 +13,7 @@ import torch
 from graphir import AttentionLayer, InputError, presets
 from runtime.eager import evaluate_eager
 from runtime.results.experiment import Experiment
-from runtime.results.jobs import Job, carry_out
+from runtime.jobs import Job, carry_out
 from runtime.results.page import format_page
 from runtime.results.query_row_mask import query_row_attention
 from runtime.results.settings import ABLATIONS, BERT, COMPARED, LONG, QUICK, known_backbones
