@@ -174,7 +174,7 @@ def _row(backbone: Backbone, asked: Mapping[str, Any], long: Mapping[str, Any]) 
             f"conv {layer.kernel_size}" if layer.kind == "conv" else layer.graph.equation()
             for layer in backbone.layers
         ],
-        "parameters": backbone.cost()["parameters"] if hasattr(backbone, "cost") else 0,
+        "parameters": backbone.cost().parameters,
         "inherited": asked["inherited"],
         "own": asked["own"],
         "probes": asked["probes"],
