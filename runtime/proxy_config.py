@@ -87,7 +87,7 @@ class ProxyConfig:
 
     @classmethod
     def from_dict(cls, data: Any) -> ProxyConfig:
-        """Read what `to_dict` wrote; fields left out take their defaults, but that older searches had no probes.
+        """Read what `to_dict` wrote; fields left out take their defaults.
 
         Raises:
             InputError: for unknown fields, or values that the constructor refuses.
@@ -98,7 +98,7 @@ class ProxyConfig:
         for name in data:
             if name not in known:
                 raise InputError(f"unknown field {str(name)[:60]!r}; {nearest(str(name), known)}")
-        return cls(**{"task": LANGUAGE, **data})
+        return cls(**data)
 
 
 _BOUNDS = {

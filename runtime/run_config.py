@@ -10,7 +10,7 @@ from evolution.rungs import DEFAULT_ETA
 from evolution.strategy import describe_strategy
 from graphir import InputError
 from graphir.checks import check_number, check_whole, excerpt
-from runtime.proxy_config import PROXY_SPACE, ProxyConfig
+from runtime.proxy_config import LANGUAGE, PROXY_SPACE, ProxyConfig
 
 RUN_FORMAT = "opnas.run/2"
 """In version 1 scores were accuracies; those of a search that goes on must be of one kind."""
@@ -112,5 +112,7 @@ class RunConfig:
             )
         values = {name: data[name] for name in given}
         values["space"] = SearchSpace.from_dict(data["space"])
-        values["proxy"] = ProxyConfig.from_dict(data["proxy"])
+        proxy = data["proxy"]
+        # A search from before there were probes goes on with language alone.
+        values["proxy"] = ProxyConfig.from_dict({"task": LANGUAGE, **proxy} if isinstance(proxy, dict) else proxy)
         return cls(**values)

@@ -14,6 +14,7 @@ from runtime.mixed_proxy import mixed_score
 from runtime.probe_training import ProbeTraining, fresh_model, train_on_probe
 from runtime.probes import BLANK, BRACKET_KINDS, FIRST, PROBES, probe
 from runtime.proxy_config import PROXY_SPACE, TASKS, ProxyConfig
+from runtime.run_config import RunConfig
 from runtime.special_tokens import MASK
 
 BATCH = 64
@@ -108,12 +109,10 @@ def test_every_task_of_a_proxy_is_a_probe_or_a_mix_or_language():
 
 
 def test_a_search_from_before_there_were_probes_goes_on_with_language_alone():
-    older = {
-        name: value
-        for name, value in ProxyConfig().to_dict().items()
-        if not name.startswith(("task", "probe"))
-    }
-    assert ProxyConfig.from_dict(older).task == "mlm"
+    written = RunConfig().to_dict()
+    older = {n: v for n, v in written["proxy"].items() if not n.startswith(("task", "probe"))}
+    assert RunConfig.from_dict({**written, "proxy": older}).proxy.task == "mlm"
+    assert RunConfig.from_dict(written).proxy.task == "mix"
 
 
 def test_a_score_is_the_mean_of_losses_as_parts_of_ignorance():
