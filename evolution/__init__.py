@@ -5,6 +5,7 @@ from evolution.choices import Choice, ChoiceSpace
 from evolution.crossover import cross_backbones, cross_graphs
 from evolution.errors import StudyError
 from evolution.evaluator import Evaluation, Evaluator, Stop
+from evolution.executor import Executor, InProcess, Task
 from evolution.fair_sampling import fair_backbones
 from evolution.generation import random_backbone, random_graph
 from evolution.graph_mutations import GRAPH_MUTATIONS
@@ -39,7 +40,9 @@ __all__ = [
     "CrossoverEvolution",
     "Evaluation",
     "Evaluator",
+    "Executor",
     "GreedyEvolution",
+    "InProcess",
     "Mutation",
     "NondominatedSorting",
     "OperationPriority",
@@ -55,6 +58,7 @@ __all__ = [
     "Strategy",
     "Study",
     "StudyError",
+    "Task",
     "UniformEvolution",
     "cross_backbones",
     "cross_graphs",
