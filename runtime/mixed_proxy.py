@@ -6,23 +6,20 @@ import math
 import time
 from collections.abc import Mapping
 
-from evolution import Evaluation, Evaluator
+from evolution import Evaluation, Evaluator, Stop
+from evolution.candidate import STOPPED
 from graphir import Backbone
 from runtime.probe_training import ProbeTraining, train_on_probe
 from runtime.probes import Probe, probe
-from runtime.proxy import MaskedLanguageModelEvaluator, ProxyData
-from runtime.proxy_config import LANGUAGE, MIXES, ProxyConfig
-from runtime.supernet import Supernet
+from runtime.proxy import MaskedLanguageModelEvaluator
+from runtime.proxy_config import LANGUAGE, MIXES
 
 
-def make_evaluator(supernet: Supernet, data: ProxyData, config: ProxyConfig) -> Evaluator:
-    """The evaluator that ``config.task`` names."""
-    language = MaskedLanguageModelEvaluator(supernet, data, config)
-    names = tasks_of(config.task)
-    if names == (LANGUAGE,):
-        return language
+def make_evaluator(language: MaskedLanguageModelEvaluator) -> Evaluator:
+    """The evaluator of the task that the configuration of ``language`` names."""
+    names = tasks_of(language.config.task)
     probes = tuple(probe(name) for name in names if name != LANGUAGE)
-    return MixedEvaluator(language if LANGUAGE in names else None, probes, config, data.vocab_size)
+    return MixedEvaluator(language, probes, LANGUAGE in names) if probes else language
 
 
 def tasks_of(task: str) -> tuple[str, ...]:
@@ -42,27 +39,26 @@ class MixedEvaluator:
     every task. A probe is learnt from fresh weights; language modelling starts from the supernet.
 
     Args:
-        language: of the masked language model; None where the proxy is made of probes alone.
+        language: of the masked language model; its configuration gives steps, rate, device and backend of the probes.
         probes: at least one.
-        config: gives steps, rate, device and backend of the probes.
-        vocab_size: of the masked language model.
+        with_language: whether language modelling is one of the tasks.
     """
 
     def __init__(
-        self,
-        language: MaskedLanguageModelEvaluator | None,
-        probes: tuple[Probe, ...],
-        config: ProxyConfig,
-        vocab_size: int,
+        self, language: MaskedLanguageModelEvaluator, probes: tuple[Probe, ...], with_language: bool
     ) -> None:
         self.language = language
         self.probes = probes
-        self.config = config
-        self.vocab_size = vocab_size
+        self.with_language = with_language
+        config = language.config
         self.training = ProbeTraining(steps=config.probe_steps, learning_rate=config.probe_rate)
 
-    def evaluate(self, backbone: Backbone, seed: int, budget: int) -> Evaluation:
+    def evaluate(
+        self, backbone: Backbone, seed: int, budget: int, stops: tuple[Stop, ...] = ()
+    ) -> Evaluation:
         """Train and judge on each task.
+
+        Stops are those of language modelling: a candidate that is given up there counts as ignorant of the probes.
 
         Returns:
             The score is the negative mean of the losses, each as a part of ignorance. The metrics are those of the
@@ -74,16 +70,19 @@ class MixedEvaluator:
         """
         start = time.perf_counter()
         metrics: dict[str, float] = {}
-        parts = {}
-        if self.language is not None:
-            metrics |= self.language.evaluate(backbone, seed, budget).metrics
-            parts[LANGUAGE] = metrics["loss"]
-        device = self.language.data.train.ids.device if self.language is not None else "cpu"
+        losses: dict[str, float] = {}
+        if self.with_language:
+            metrics |= self.language.evaluate(backbone, seed, budget, stops).metrics
+            losses[LANGUAGE] = metrics["loss"]
+        data, backend = self.language.data, self.language.config.backend
         for task in self.probes:
-            found, _ = train_on_probe(backbone, task, seed, self.training, device, self.config.backend)
+            if STOPPED in metrics:
+                losses[task.name] = task.chance_loss
+                continue
+            found, _ = train_on_probe(backbone, task, seed, self.training, data.train.ids.device, backend)
             metrics |= {f"{task.name}_{name}": value for name, value in found.items()}
-            parts[task.name] = found["loss"]
-        return Evaluation(mixed_score(parts, self.vocab_size), metrics, time.perf_counter() - start)
+            losses[task.name] = found["loss"]
+        return Evaluation(mixed_score(losses, data.vocab_size), metrics, time.perf_counter() - start)
 
 
 def mixed_score(losses: Mapping[str, float], vocab_size: int) -> float:

@@ -18,6 +18,7 @@ from evolution import Candidate, SearchResult, Study, search
 from graphir.files import write_json
 from runtime.console import printable
 from runtime.corpus import Corpus
+from runtime.executors.choice import make_executor
 from runtime.masking import training_batches
 from runtime.mixed_proxy import make_evaluator
 from runtime.model_folder import TrainedModel, save_model
@@ -35,6 +36,8 @@ ANOTHER_TEXT = (
     "the corpus {name} is not the text that this search began with: "
     "put the old text back, or begin a new search"
 )
+
+NOT_REPRODUCIBLE = "asynchronous: the study depends on how long evaluations take and cannot be reproduced"
 
 logger = logging.getLogger("opnas")
 
@@ -54,6 +57,10 @@ class Reporter(Protocol):
         """A candidate was committed, the last of ``history``."""
         ...
 
+    def in_flight(self, count: int) -> None:
+        """So many candidates are being evaluated now."""
+        ...
+
 
 class Silence:
     """A reporter that tells nobody."""
@@ -65,6 +72,9 @@ class Silence:
         """Nothing."""
 
     def candidate(self, history: Sequence[Candidate]) -> None:
+        """Nothing."""
+
+    def in_flight(self, count: int) -> None:
         """Nothing."""
 
 
@@ -115,31 +125,39 @@ def run_search(run: Run, corpus: Corpus, reporter: Reporter | None = None) -> Ou
         data = prepare(corpus, config.proxy)
         record_session(run.folder, str(data.train.ids.device))
         logger.info("%d training sequences, %d tokens in the vocabulary", len(data.train), data.vocab_size)
-        supernet = _warm_supernet(run, data, reporter)
-        language = MaskedLanguageModelEvaluator(supernet, data, config.proxy)
+        device = data.train.ids.device
+        with make_executor(config, device, run.folder / "logs" / "workers.log") as executor:
+            history = study.candidates()
+            executor.start(config.candidates - len(history))
+            supernet = _warm_supernet(run, data, reporter)
+            language = MaskedLanguageModelEvaluator(supernet, data, config.proxy)
+            executor.serve(make_evaluator(language))
 
-        reporter.stage("search")
-        history = study.candidates()
+            reporter.stage("search")
+            if config.asynchronous:
+                logger.warning(NOT_REPRODUCIBLE)
 
-        def committed(candidate: Candidate) -> None:
-            history.append(candidate)
-            _log_candidate(candidate)
-            reporter.candidate(history)
+            def committed(candidate: Candidate) -> None:
+                history.append(candidate)
+                _log_candidate(candidate)
+                reporter.candidate(history)
 
-        if history:
-            reporter.candidate(history)
-        result = search(
-            study,
-            config.space,
-            config.make_strategy(),
-            make_evaluator(supernet, data, config.proxy),
-            candidates=config.candidates,
-            seed=config.seed,
-            budget=config.proxy.candidate_steps,
-            rungs=config.make_rungs(),
-            deadline=None if config.minutes is None else time.monotonic() + 60 * config.minutes,
-            on_candidate=committed,
-        )
+            if history:
+                reporter.candidate(history)
+            result = search(
+                study,
+                config.space,
+                config.make_strategy(),
+                executor,
+                candidates=config.candidates,
+                seed=config.seed,
+                budget=config.proxy.candidate_steps,
+                rungs=config.make_rungs(),
+                deadline=None if config.minutes is None else time.monotonic() + 60 * config.minutes,
+                ordered=not config.asynchronous,
+                on_candidate=committed,
+                on_flight=reporter.in_flight,
+            )
         metrics = _train_winner(run, study, language, reporter)
         _write_report(run)
         ranked = tuple(study.ranked())

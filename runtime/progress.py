@@ -69,6 +69,10 @@ class PlainReporter:
             f"{describe(newest.backbone)}  {self.clock.left(history)} left",
         )
 
+    def in_flight(self, count: int) -> None:
+        """Remember it for the time left."""
+        self.clock.in_flight(count)
+
 
 class LiveReporter:
     """Candidates done, best score, operation priorities and time left, redrawn in place."""
@@ -79,6 +83,7 @@ class LiveReporter:
         self.overflow = overflow_of(console)
         self.title = ""
         self.done, self.total, self.note = 0, 0, ""
+        self.flying = 0
         self.history: Sequence[Candidate] = ()
         self.live = Live(console=console, get_renderable=self.render, refresh_per_second=4)
 
@@ -107,6 +112,11 @@ class LiveReporter:
         failed = sum(not c.ok for c in history)
         self.note = f"best {show_score(best_of(history))}" + (f", {failed} failed" if failed else "")
 
+    def in_flight(self, count: int) -> None:
+        """Show how many candidates are being evaluated."""
+        self.clock.in_flight(count)
+        self.flying = count
+
     def render(self) -> RenderableType:
         """The display as it stands."""
         line = Table.grid(padding=(0, 2))
@@ -118,6 +128,8 @@ class LiveReporter:
                 Text(self.note),
             ]
         if self.title == "search":
+            if self.flying:
+                cells.append(Text(f"{self.flying} in flight"))
             cells.append(Text(f"{self.clock.left(self.history)} left"))
         else:
             cells.append(Text(f"{self.clock.in_stage():.0f} s"))
@@ -161,6 +173,11 @@ class Clock:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.started = time.monotonic()
+        self.workers = 1
+
+    def in_flight(self, count: int) -> None:
+        """So many candidates are evaluated at a time, for all that is known."""
+        self.workers = max(self.workers, count)
 
     def stage(self, title: str) -> None:
         """A new stage begins now."""
@@ -175,7 +192,7 @@ class Clock:
         estimates = []
         if history:
             mean = sum(c.seconds for c in history) / len(history)
-            estimates.append(mean * (self.config.candidates - len(history)))
+            estimates.append(mean * (self.config.candidates - len(history)) / self.workers)
         if self.config.minutes is not None:
             estimates.append(60 * self.config.minutes - self.in_stage())
         if not estimates:

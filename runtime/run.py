@@ -118,6 +118,24 @@ class Run:
         write_json(self.folder / "config.json", config.to_dict())
         return Run(self.folder, config)
 
+    def with_executor(self, executor: str | None, workers: int | None) -> Run:
+        """The same run with another executor or number of workers, for this process; its configuration stays.
+
+        Limits that the executor "local" does not have are left out.
+        """
+        config = self.config
+        if executor is not None and executor != config.executor:
+            config = replace(
+                config,
+                executor=executor,
+                workers=workers,
+                limit_seconds=None if executor == "local" else config.limit_seconds,
+                limit_memory=None if executor == "local" else config.limit_memory,
+            )
+        elif workers is not None:
+            config = replace(config, workers=workers)
+        return Run(self.folder, config)
+
     def remove_leftovers(self) -> None:
         """Remove what a killed process had begun to write. Only for who holds the study open for writing."""
         for path in self.folder.glob(f".*{TEMPORARY_SUFFIX}"):

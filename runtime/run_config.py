@@ -15,8 +15,11 @@ from runtime.proxy_config import LANGUAGE, PROXY_SPACE, ProxyConfig
 RUN_FORMAT = "opnas.run/2"
 """In version 1 scores were accuracies; those of a search that goes on must be of one kind."""
 MAX_COUNT = 2**31
-
-_LATER = {"rungs", "eta"}
+MAX_WORKERS = 4096
+EXECUTORS = ("local", "processes", "ray")
+DEFAULT_LIMIT_SECONDS = 600.0
+"""Of a candidate; that of a default search takes a few seconds."""
+_LATER = {"rungs", "eta", "executor", "workers", "limit_seconds", "limit_memory", "asynchronous"}
 """Fields that older runs do not have."""
 
 
@@ -39,6 +42,13 @@ class RunConfig:
         winner_steps: training steps of the winner before it is saved.
         rungs: steps after which a candidate goes on only if it is among the best 1/eta so far; none by default.
         eta: see ``rungs``.
+        executor: who evaluates candidates: "local" in the process of the search, "processes" of their own on this
+            machine, or "ray" on a cluster. In ordered mode neither this nor ``workers`` changes what is found.
+        workers: how many candidates are evaluated at a time; None for one a core, or one a GPU.
+        limit_seconds: time of a candidate, more than which makes it a failure; None for `DEFAULT_LIMIT_SECONDS`.
+        limit_memory: GB of memory of the process that evaluates a candidate, likewise; None for an equal share of most
+            of the machine's. Neither limit holds for "local".
+        asynchronous: whether no worker waits for another. Such a search **cannot be reproduced**.
 
     Raises:
         InputError: naming the field that is out of bounds.
@@ -56,12 +66,19 @@ class RunConfig:
     winner_steps: int = 400
     rungs: tuple[int, ...] = ()
     eta: int = DEFAULT_ETA
+    executor: str = "processes"
+    workers: int | None = None
+    limit_seconds: float | None = None
+    limit_memory: float | None = None
+    asynchronous: bool = False
 
     def __post_init__(self) -> None:
         for name, low in (("candidates", 1), ("seed", 0), ("winner_steps", 0)):
             check_whole(getattr(self, name), name, low, MAX_COUNT)
-        if self.minutes is not None:
-            check_number(self.minutes, "minutes", above=True)
+        for name in ("minutes", "limit_seconds", "limit_memory"):
+            if getattr(self, name) is not None:
+                check_number(getattr(self, name), name, above=True)
+        self._check_executor()
         if not isinstance(self.corpus, str | None) or not isinstance(self.corpus_digest, str):
             raise InputError("corpus must be a path or nothing, and corpus_digest a text")
         if not isinstance(self.strategy, str) or not isinstance(self.strategy_settings, dict):
@@ -75,6 +92,20 @@ class RunConfig:
         described = describe_strategy(self.make_strategy())
         del described["name"]
         object.__setattr__(self, "strategy_settings", described)
+
+    def _check_executor(self) -> None:
+        if self.executor not in EXECUTORS:
+            raise InputError(f"executor must be {', '.join(EXECUTORS)}, not {excerpt(self.executor)}")
+        if self.workers is not None:
+            check_whole(self.workers, "workers", 1, MAX_WORKERS)
+        if not isinstance(self.asynchronous, bool):
+            raise InputError(f"asynchronous must be true or false, not {excerpt(self.asynchronous)}")
+        if self.executor != "local":
+            return
+        if self.workers not in (None, 1):
+            raise InputError(f"the executor local has one worker, not {self.workers}: use processes")
+        if self.limit_seconds is not None or self.limit_memory is not None:
+            raise InputError("the executor local has no limits of time and memory: use processes")
 
     def make_strategy(self) -> Strategy:
         """The strategy with its settings."""
@@ -106,13 +137,14 @@ class RunConfig:
             found = data.get("format") if isinstance(data, dict) else type(data).__name__
             raise InputError(f"unknown format {str(found)[:60]!r}: this version reads {RUN_FORMAT!r}")
         given = set(data) - {"format"}
-        if not names - _LATER <= given <= names:
-            raise InputError(
-                f"these fields are missing or unknown: {', '.join(sorted(given ^ names - _LATER))[:200]}"
-            )
+        wrong = (given - names) | (names - _LATER - given)
+        if wrong:
+            raise InputError(f"these fields are missing or unknown: {', '.join(sorted(wrong))[:200]}")
         values = {name: data[name] for name in given}
         values["space"] = SearchSpace.from_dict(data["space"])
         proxy = data["proxy"]
         # A search from before there were probes goes on with language alone.
-        values["proxy"] = ProxyConfig.from_dict({"task": LANGUAGE, **proxy} if isinstance(proxy, dict) else proxy)
+        values["proxy"] = ProxyConfig.from_dict(
+            {"task": LANGUAGE, **proxy} if isinstance(proxy, dict) else proxy
+        )
         return cls(**values)

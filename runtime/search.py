@@ -47,13 +47,20 @@ def search(
 
 
 def resume(
-    folder: str | Path, *, corpus: str | Path | None = None, reporter: Reporter | None = None
+    folder: str | Path,
+    *,
+    corpus: str | Path | None = None,
+    executor: str | None = None,
+    workers: int | None = None,
+    reporter: Reporter | None = None,
 ) -> Outcome:
     """Go on with a search that was stopped or killed; nothing that was committed is done again.
 
     Args:
         folder: that of the search.
         corpus: where its text is now, if it was moved.
+        executor: who evaluates this time; by default as asked for at first. It does not change what is found.
+        workers: how many do so; likewise, or as many as suit another executor.
         reporter: told of progress; by default nobody.
 
     Raises:
@@ -61,7 +68,7 @@ def resume(
             writing it.
         OSError: where nothing can be written.
     """
-    return run_search(*reopen(folder, corpus=corpus), reporter)
+    return run_search(*reopen(folder, corpus=corpus, executor=executor, workers=workers), reporter)
 
 
 def begin(
@@ -93,15 +100,22 @@ def begin(
     return Run.create(out, wanted, text.stream), text
 
 
-def reopen(folder: str | Path, *, corpus: str | Path | None = None) -> tuple[Run, Corpus]:
+def reopen(
+    folder: str | Path,
+    *,
+    corpus: str | Path | None = None,
+    executor: str | None = None,
+    workers: int | None = None,
+) -> tuple[Run, Corpus]:
     """The run in ``folder`` and its text. Arguments as of `resume`."""
     run = Run.open(folder)
     if corpus is None:
-        return run, _text_of(run)
+        return run.with_executor(executor, workers), _text_of(run)
     text = load_corpus(corpus)
     if text.digest != run.config.corpus_digest:
         raise RunError(ANOTHER_TEXT.format(name=text.name))
-    return run.moved_corpus(str(Path(corpus).resolve()), text.stream), text
+    moved = run.moved_corpus(str(Path(corpus).resolve()), text.stream)
+    return moved.with_executor(executor, workers), text
 
 
 def _text_of(run: Run) -> Corpus:

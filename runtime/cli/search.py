@@ -15,7 +15,7 @@ from graphir.checks import excerpt
 from runtime.cli.app import app
 from runtime.console import make_console, say
 from runtime.proxy_config import TASKS
-from runtime.run_config import RunConfig
+from runtime.run_config import DEFAULT_LIMIT_SECONDS, EXECUTORS, RunConfig
 from runtime.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -113,6 +113,24 @@ def search(
     backend: Annotated[
         Literal["auto", "torch", "triton"], typer.Option(help="Fused kernels on a GPU, or PyTorch's form.")
     ] = _DEFAULT.proxy.backend,
+    executor: Annotated[
+        Literal["local", "processes", "ray"],
+        typer.Option(help="Who evaluates: this process, processes of their own, or a Ray cluster."),
+    ] = _DEFAULT.executor,  # type: ignore[assignment]
+    workers: Annotated[
+        int | None, typer.Option(help="Candidates at a time; by default one a core, or one a GPU.")
+    ] = None,
+    limit_seconds: Annotated[
+        float | None,
+        typer.Option(help=f"Most time of a candidate; by default {DEFAULT_LIMIT_SECONDS:g}."),
+    ] = None,
+    limit_memory: Annotated[
+        float | None,
+        typer.Option(help="Most GB of the process of a candidate; by default a share of the machine's."),
+    ] = None,
+    asynchronous: Annotated[
+        bool, typer.Option(help="No worker waits for another: quicker, but the study cannot be reproduced.")
+    ] = False,
 ) -> None:
     """Evolve a backbone on real text; ends with a ranked list, a drawing and a trained winner."""
     from graphir import EXTENDED_OPERATIONS
@@ -156,6 +174,11 @@ def search(
         winner_steps=winner_steps,
         rungs=_rungs(rungs),
         eta=eta,
+        executor=executor,
+        workers=workers,
+        limit_seconds=limit_seconds,
+        limit_memory=limit_memory,
+        asynchronous=asynchronous,
     )
     from runtime.search import begin
 
@@ -174,11 +197,15 @@ def _rungs(text: str) -> tuple[int, ...]:
 def resume(
     run: Annotated[Path, typer.Argument(help="Folder of a search that was stopped or killed.")],
     corpus: Annotated[Path | None, typer.Option(help="Where its text is now; only if it was moved.")] = None,
+    executor: Annotated[
+        str | None, typer.Option(help=f"Another one this time: {', '.join(EXECUTORS)}.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Candidates at a time, this time.")] = None,
 ) -> None:
     """Go on with a search; nothing that was committed is done again."""
     from runtime.search import reopen
 
-    _carry_out(*reopen(run, corpus=corpus))
+    _carry_out(*reopen(run, corpus=corpus, executor=executor, workers=workers))
 
 
 def _carry_out(run: Run, corpus: Corpus) -> None:

@@ -37,6 +37,7 @@ def search_backbone(
         space=replace(default.space, layers=layers, **sizes),
         proxy=replace(default.proxy, **proxy),
         strategy_settings={"population": min(10, candidates)},
+        executor="local",  # other jobs have the other cores
     )
     outcome = search(folder, corpus=text, config=config)
     best = outcome.ranked[0]

@@ -64,6 +64,7 @@ def tiny_options(corpus_file):
         "warm-up-steps": 10,
         "candidate-steps": 2,
         "winner-steps": 4,
+        "executor": "local",  # processes take seconds to load PyTorch
     }
     return [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
 
@@ -84,6 +85,7 @@ def tiny_config():
             candidate_steps=2,
         ),
         winner_steps=2,
+        executor="local",
     )
 
 

@@ -94,6 +94,24 @@ def test_without_a_score_the_best_is_a_dash_and_negative_scores_are_shown():
     assert "best -5.5000" in printed(lambda c: PlainReporter(RunConfig(), c).candidate([failed, good]))
 
 
+def test_candidates_in_flight_are_shown_and_shorten_the_time_left():
+    config = RunConfig(candidates=9)
+    done = [candidate(status="ok", score=1.0, seconds=60.0)]
+    assert "8:00 left" in printed(lambda c: PlainReporter(config, c).candidate(done), width=200)
+
+    def show(console):
+        reporter = LiveReporter(config, console)
+        reporter.stage("search")
+        reporter.candidate(done)
+        for count in (1, 2, 1):
+            reporter.in_flight(count)
+        console.print(reporter.render())
+
+    out = printed(show, width=200)
+    assert "1 in flight" in out
+    assert "4:00 left" in out
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_lines_on_a_screen_are_cut_in_its_encoding(encoding):
     screen = Screen(encoding)

@@ -1,5 +1,6 @@
 """The main job: the same seed gives the same study, and pulling the plug loses nothing."""
 
+import json
 import random
 import signal
 import subprocess
@@ -31,6 +32,9 @@ class Silent:
         pass
 
     def candidate(self, history):
+        pass
+
+    def in_flight(self, count):
         pass
 
 
@@ -67,6 +71,33 @@ def test_the_same_seed_gives_the_same_study_and_another_seed_another(
     assert opnas("search", "--out", tmp_path / "other", *tiny_options, "--seed", 1)[0] == 0
     assert archive(tmp_path / "again") == archive(finished_run)
     assert archive(tmp_path / "other") != archive(finished_run)
+
+
+def test_processes_of_their_own_give_the_archive_and_the_winner_of_one_process(
+    opnas, tmp_path, finished_run, tiny_options
+):
+    folder = tmp_path / "run"
+    options = [*tiny_options, "--executor", "processes", "--workers", 2, "--candidates", 4]
+    assert opnas("search", "--out", folder, *options)[0] == 0
+    assert archive(folder) == archive(finished_run)[:4]
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"candidates": 7}))
+    assert opnas("resume", folder, "--executor", "local")[0] == 0
+    assert archive(folder) == archive(finished_run)
+    models = [run / "best" / "model.safetensors" for run in (folder, finished_run)]
+    assert models[0].read_bytes() == models[1].read_bytes()
+
+
+def test_a_candidate_beyond_its_limits_is_recorded_and_an_asynchronous_run_says_what_it_is(
+    opnas, tmp_path, tiny_options
+):
+    folder = tmp_path / "run"
+    options = [*tiny_options, "--executor", "processes", "--workers", 1, "--candidates", 1, "--asynchronous"]
+    code, _, err = opnas("search", "--out", folder, *options, "--limit-seconds", 1e-3)
+    assert (code, err) == (1, "")
+    with Study.open(folder / "study.db", readonly=True) as study:
+        assert [c.reason for c in study.candidates()] == ["stopped after 0.001 s"]
+    assert "cannot be reproduced" in (folder / "logs" / "search.log").read_text()
 
 
 def test_a_search_killed_at_any_moment_resumes_with_nothing_lost(tmp_path, finished_run, tiny_options):

@@ -24,9 +24,32 @@ def test_a_run_is_read_back_as_it_was_made(tmp_path):
         strategy_settings={"population": 4, "tournament": 2},
         space=SearchSpace(layers=2, hidden_size=8, heads=2, ffn_size=8),
         proxy=ProxyConfig(seq_len=16),
+        executor="ray",
+        workers=3,
+        limit_seconds=60.0,
+        limit_memory=0.5,
+        asynchronous=True,
     )
     Run.create(tmp_path / "deep" / "run", config)
     assert Run.open(tmp_path / "deep" / "run").config == config
+
+
+def test_a_run_from_before_there_were_executors_is_read_with_their_defaults(tmp_path):
+    Run.create(tmp_path / "run", RunConfig())
+    later = ("executor", "workers", "limit_seconds", "limit_memory", "asynchronous")
+    data = {name: value for name, value in RunConfig().to_dict().items() if name not in later}
+    write_json(tmp_path / "run" / "config.json", data)
+    assert Run.open(tmp_path / "run").config == RunConfig()
+
+
+def test_another_executor_takes_only_what_it_can_of_the_configuration(tmp_path):
+    run = Run.create(tmp_path / "run", RunConfig(workers=3, limit_seconds=5))
+    assert run.with_executor(None, None).config == run.config
+    assert run.with_executor(None, 2).config.workers == 2
+    local = run.with_executor("local", None).config
+    assert (local.workers, local.limit_seconds) == (None, None)
+    assert run.with_executor("ray", None).config.limit_seconds == 5
+    assert Run.open(tmp_path / "run").config == run.config
 
 
 def test_settings_of_the_strategy_that_are_left_out_are_kept_with_their_values():
@@ -48,6 +71,13 @@ def test_settings_of_the_strategy_that_are_left_out_are_kept_with_their_values()
         ({"strategy_settings": {"parent": 3}}, "did you mean parents"),
         ({"space": {}}, "space must be a SearchSpace, not an object"),
         ({"proxy": None}, "proxy must be a ProxyConfig, not None"),
+        ({"executor": "rey"}, "executor must be local, processes, ray, not"),
+        ({"workers": 0}, "workers must be a whole number from 1"),
+        ({"limit_seconds": 0}, "limit_seconds must be a number above 0"),
+        ({"limit_memory": "2"}, "limit_memory must be a number above 0"),
+        ({"asynchronous": 1}, "asynchronous must be true or false"),
+        ({"executor": "local", "workers": 2}, "local has one worker, not 2"),
+        ({"executor": "local", "limit_memory": 2}, "local has no limits"),
     ],
 )
 def test_a_configuration_out_of_bounds_is_refused_with_the_field(fields, message):

@@ -78,7 +78,18 @@ def test_every_option_of_a_search_has_the_default_of_the_api():
     api = {
         **{
             name: getattr(config, name)
-            for name in ("candidates", "minutes", "seed", "strategy", "winner_steps")
+            for name in (
+                "candidates",
+                "minutes",
+                "seed",
+                "strategy",
+                "winner_steps",
+                "executor",
+                "workers",
+                "limit_seconds",
+                "limit_memory",
+                "asynchronous",
+            )
         },
         # Strategies have defaults of their own, so the command line has none for what only some of them have.
         **dict.fromkeys([*config.strategy_settings, "objectives"]),
