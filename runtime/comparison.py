@@ -62,10 +62,9 @@ def compare(
         workers: processes, one thread each; 0 works in this one.
         tell: told of each that is done.
     """
-    file = run.folder / COMPARISON
-    saved = read_comparison(file)
-    if saved and saved[1] == winner.canonical_hash():
-        return saved[0]
+    finished = finished_comparison(run, winner)
+    if finished is not None:
+        return finished
     known = known_backbones(run.config.space)
     rivals = {"winner": winner, **{name: known[name] for name in RIVALS if name in known}}
     corpus = None if run.corpus_path is None else str(run.corpus_path)
@@ -91,9 +90,16 @@ def compare(
     ]
     ranks.sort(key=lambda rank: (rank.score is None, -(rank.score or 0.0)))
     write_json(
-        file, {"winner": winner.canonical_hash(), "steps": steps, "ranks": [asdict(rank) for rank in ranks]}
+        run.folder / COMPARISON,
+        {"winner": winner.canonical_hash(), "steps": steps, "ranks": [asdict(rank) for rank in ranks]},
     )
     return tuple(ranks)
+
+
+def finished_comparison(run: Run, winner: Backbone) -> tuple[Rank, ...] | None:
+    """What `compare` would read; None where it would train."""
+    saved = read_comparison(run.folder / COMPARISON)
+    return saved[0] if saved is not None and saved[1] == winner.canonical_hash() else None
 
 
 def read_comparison(file: Path) -> tuple[tuple[Rank, ...], str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ import torch
 
 from evolution import Candidate, SearchResult, Study, search
 from graphir.files import write_json
+from runtime.comparison import Rank, compare, finished_comparison
 from runtime.console import printable
 from runtime.corpus import Corpus
 from runtime.executors.choice import make_executor
@@ -89,6 +91,7 @@ class Outcome:
         failures: number of candidates that failed.
         baseline: held-out accuracy of always predicting the commonest token.
         winner_metrics: of the trained winner on held-out text; empty where no candidate succeeded.
+        comparison: the winner and its rivals after equal training, best first; empty where none was asked for.
     """
 
     run: Run
@@ -97,6 +100,7 @@ class Outcome:
     failures: int
     baseline: float
     winner_metrics: dict[str, float]
+    comparison: tuple[Rank, ...] = ()
 
 
 def run_search(run: Run, corpus: Corpus, reporter: Reporter | None = None) -> Outcome:
@@ -159,9 +163,10 @@ def run_search(run: Run, corpus: Corpus, reporter: Reporter | None = None) -> Ou
                 on_flight=reporter.in_flight,
             )
         metrics = _train_winner(run, study, language, reporter)
+        comparison = _compare(run, study, reporter)
         _write_report(run)
         ranked = tuple(study.ranked())
-        return Outcome(run, result, ranked, len(study) - len(ranked), data.baseline, metrics)
+        return Outcome(run, result, ranked, len(study) - len(ranked), data.baseline, metrics, comparison)
 
 
 def _warm_supernet(run: Run, data: ProxyData, reporter: Reporter) -> Supernet:
@@ -219,6 +224,19 @@ def _train_winner(
         save_model(trained, folder, evaluator.data.tokenizer)
         write_json(folder / "candidate.json", {"index": winner.index, "metrics": metrics})
     return metrics
+
+
+def _compare(run: Run, study: Study, reporter: Reporter) -> tuple[Rank, ...]:
+    """Winner and rivals after equal training, in as many processes as the search has."""
+    config, best = run.config, study.best(1)
+    if not best or not config.comparison_steps:
+        return ()
+    finished = finished_comparison(run, best[0].backbone)
+    if finished is not None:
+        return finished
+    reporter.stage("comparison")
+    workers = 0 if config.executor == "local" else config.workers or os.cpu_count() or 1
+    return compare(run, best[0].backbone, config.comparison_steps, workers, logger.info)
 
 
 def _write_report(run: Run) -> None:

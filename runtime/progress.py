@@ -25,6 +25,7 @@ STAGES = {
     "supernet": "warming up the supernet",
     "search": "searching",
     "winner": "training the winner",
+    "comparison": "comparing the winner with a stack of convolutions and BERT",
 }
 """What each stage of `runtime.pipeline` is called for people."""
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from evolution import Candidate
+from runtime.comparison import Rank
 from runtime.console import printable, say
 from runtime.pipeline import Outcome
 from runtime.report.writing import REPORT
@@ -53,6 +54,8 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         f"(always the commonest token: {outcome.baseline:.4f}) "
         f"after training for {run.config.winner_steps} steps",
     )
+    if outcome.comparison:
+        print_comparison(outcome.comparison, run.config.comparison_steps, console)
     for what, path in (
         ("drawing", run.best_path / "backbone.svg"),
         ("model", run.best_path),
@@ -60,6 +63,18 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         ("report", run.folder / REPORT),
     ):
         say(console, f"  {what:8} {path}")
+
+
+def print_comparison(ranks: Sequence[Rank], steps: int, console: Console) -> None:
+    """Winner and rivals, best first, after equal training from fresh weights."""
+    say(console, f"\nafter {steps} steps from fresh weights", "bold")
+    probes = [n for n in dict.fromkeys(n for rank in ranks for n in rank.metrics) if n.endswith("_accuracy")]
+    heads = ["score", "loss", "accuracy", *(name.removesuffix("_accuracy") for name in probes)]
+    say(console, f"{'':14}" + "".join(f" {head:>12}" for head in heads))
+    for rank in ranks:
+        values = [rank.score, *(rank.metrics.get(name) for name in ("loss", "accuracy", *probes))]
+        cells = "".join(f" {'diverged' if value is None else f'{value:.4f}':>12}" for value in values)
+        say(console, f"{rank.name:14}{cells}")
 
 
 def print_run(run: Run, console: Console) -> None:

@@ -19,7 +19,16 @@ MAX_WORKERS = 4096
 EXECUTORS = ("local", "processes", "ray")
 DEFAULT_LIMIT_SECONDS = 600.0
 """Of a candidate; that of a default search takes a few seconds."""
-_LATER = {"rungs", "eta", "executor", "workers", "limit_seconds", "limit_memory", "asynchronous"}
+_LATER = {
+    "comparison_steps",
+    "rungs",
+    "eta",
+    "executor",
+    "workers",
+    "limit_seconds",
+    "limit_memory",
+    "asynchronous",
+}
 """Fields that older runs do not have."""
 
 
@@ -40,6 +49,7 @@ class RunConfig:
         space: what may be proposed.
         proxy: sizes and times of the proxy task.
         winner_steps: training steps of the winner before it is saved.
+        comparison_steps: training steps of the winner and its rivals in the closing comparison; 0 for none.
         rungs: steps after which a candidate goes on only if it is among the best 1/eta so far; none by default.
         eta: see ``rungs``.
         executor: who evaluates candidates: "local" in the process of the search, "processes" of their own on this
@@ -64,6 +74,7 @@ class RunConfig:
     space: SearchSpace = PROXY_SPACE
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     winner_steps: int = 400
+    comparison_steps: int = 200
     rungs: tuple[int, ...] = ()
     eta: int = DEFAULT_ETA
     executor: str = "processes"
@@ -73,7 +84,7 @@ class RunConfig:
     asynchronous: bool = False
 
     def __post_init__(self) -> None:
-        for name, low in (("candidates", 1), ("seed", 0), ("winner_steps", 0)):
+        for name, low in (("candidates", 1), ("seed", 0), ("winner_steps", 0), ("comparison_steps", 0)):
             check_whole(getattr(self, name), name, low, MAX_COUNT)
         for name in ("minutes", "limit_seconds", "limit_memory"):
             if getattr(self, name) is not None:

@@ -107,6 +107,9 @@ def search(
         str, typer.Option(help="Steps after which only the best go on, such as 10,20; by default none.")
     ] = "",
     eta: Annotated[int, typer.Option(help="One in so many goes on from a rung.")] = _DEFAULT.eta,
+    comparison_steps: Annotated[
+        int, typer.Option(help="Steps of the winner and its rivals in the closing comparison; 0 for none.")
+    ] = _DEFAULT.comparison_steps,
     device: Annotated[
         str, typer.Option(help="cpu, cuda or cuda:<number>; auto is a GPU where there is one.")
     ] = _DEFAULT.proxy.device,
@@ -172,6 +175,7 @@ def search(
             backend=backend,
         ),
         winner_steps=winner_steps,
+        comparison_steps=comparison_steps,
         rungs=_rungs(rungs),
         eta=eta,
         executor=executor,

@@ -34,6 +34,7 @@ def search_backbone(
         default,
         candidates=candidates,
         winner_steps=0,
+        comparison_steps=0,
         space=replace(default.space, layers=layers, **sizes),
         proxy=replace(default.proxy, **proxy),
         strategy_settings={"population": min(10, candidates)},

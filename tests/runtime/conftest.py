@@ -64,6 +64,8 @@ def tiny_options(corpus_file):
         "warm-up-steps": 10,
         "candidate-steps": 2,
         "winner-steps": 4,
+        "comparison-steps": 1,
+        "probe-steps": 2,
         "executor": "local",  # processes take seconds to load PyTorch
     }
     return [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
@@ -83,8 +85,10 @@ def tiny_config():
             held_out_sequences=16,
             warm_up_steps=3,
             candidate_steps=2,
+            probe_steps=2,
         ),
         winner_steps=2,
+        comparison_steps=0,
         executor="local",
     )
 

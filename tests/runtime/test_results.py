@@ -12,8 +12,8 @@ import torch
 
 from graphir import AttentionLayer, InputError, presets
 from runtime.eager import evaluate_eager
-from runtime.results.experiment import Experiment
 from runtime.jobs import Job, carry_out
+from runtime.results.experiment import Experiment
 from runtime.results.page import format_page
 from runtime.results.query_row_mask import query_row_attention
 from runtime.results.settings import ABLATIONS, BERT, COMPARED, LONG, QUICK, known_backbones
@@ -162,7 +162,9 @@ def test_the_page_says_what_was_measured_with_its_spread():
     assert "| 6.001 ± 0.001 | 0.500 ± 0.000 | 0.750 |" in row
     assert "scaled down" in page.splitlines()[0]
     assert "is 1.000 below BERT's" in page
-    assert "f1 0.810 ± 0.014 with keys masked, 0.710 ± 0.014 with query rows masked" in page.replace("\n", " ")
+    assert "f1 0.810 ± 0.014 with keys masked, 0.710 ± 0.014 with query rows masked" in page.replace(
+        "\n", " "
+    )
     assert re.search(
         r"give\s+0\.800 of it; evolved attention .* gives \+0\.200, which\s+the spread over seeds tells", page
     )
