@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 from random import Random
 
 from evolution.backbone_choices import choice_space
@@ -69,7 +70,7 @@ class Generations:
     def _generation(
         self, visible: Sequence[Candidate], space: ChoiceSpace
     ) -> tuple[list[Candidate], Priorities]:
-        best = sorted((c for c in visible if c.ok), key=ranking)[: self.parents]
+        best = nsmallest(self.parents, (c for c in visible if c.ok), key=ranking)
         return best, self.priorities(visible, space)
 
 

@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from evolution.backbone_choices import choice_space
 from evolution.candidate import Candidate
+from evolution.census import Context
 from evolution.choices import ChoiceSpace
 from evolution.generations import Generations
-from evolution.priorities import Context, Counts, Priorities, PriorityForm
+from evolution.priorities import Counts, Priorities, PriorityForm
 from evolution.priority import DEFAULT_ALPHA, OperationPriority, Scores
 from evolution.space import SearchSpace
 

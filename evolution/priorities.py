@@ -8,22 +8,20 @@ of `PriorityForm`.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from random import Random
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
+
+import numpy as np
 
 from evolution.candidate import Candidate
-from evolution.choices import Choice, ChoiceSpace
+from evolution.census import Context, census_of
+from evolution.choices import ChoiceSpace
 from evolution.priority import DEFAULT_ALPHA, PLAIN_TEMPERATURE, OperationPriority, Scores, comparable
-from evolution.tally import Tally
 from graphir import InputError
 from graphir.checks import check_number, excerpt
 
-Context = Literal["none", "position", "neighbour"]
-"""Whether a choice has one priority ("none", as the paper has it) or one at each position or beside each neighbour."""
 Counts = Literal["draws", "candidates"]
 """What ``N_i`` counts: how often mutation drew the choice, as the paper has it, or the candidates that contain it."""
 
@@ -89,29 +87,30 @@ class Priorities:
     @classmethod
     def from_history(cls, history: Sequence[Candidate], space: ChoiceSpace, form: PriorityForm) -> Priorities:
         """The priorities after ``history``. Candidates that failed have no score and count only as draws."""
-        scored = [c for c in history if c.score is not None]
-        scores = comparable([c.score for c in scored if c.score is not None], form.scores)
-        weights = [form.decay ** (len(history) - 1 - c.index) for c in scored]
-        tally = Tally()
-        placed: dict[tuple[str, Hashable], Tally] = {}
-        for candidate, score, weight in zip(scored, scores, weights, strict=True):
-            choices = space.choices(candidate.backbone)
-            tally.add(_contained(choices), score, weight)
-            if form.context != "none":
-                for family, context, name in _placed(choices, form.context):
-                    placed.setdefault((family, context), Tally()).add((name,), score, weight)
-        draws = _draws(history)
+        census = census_of(history, space, form.context)
+        scored = census.before[len(history)]
+        scores = np.array(comparable(census.scores[:scored], form.scores))
+        weights = np.ones(scored)
+        if form.decay < 1.0:
+            weights = np.array(
+                [form.decay ** (len(history) - 1 - index) for index in census.indices[:scored]]
+            )
+        total, weight = census.contained.sums(weights * scores), census.contained.sums(weights)
+        counts = census.drawn.sums(np.ones(len(history))) if form.counts == "draws" else weight
+        means = {key: _mean(total[key], weight[key]) for key in total}
         plain: dict[str, OperationPriority] = {}
         for family, names in space.families.items():
-            means = {name: tally.mean((family, name)) for name in names if (family, name) in tally}
-            if form.counts == "draws":
-                counts = {name: draws.get((family, name), 0.0) for name in names}
-            else:
-                counts = {name: tally.weight((family, name)) for name in names}
             plain[family] = OperationPriority.from_statistics(
-                names, means, counts, form.alpha, form.temperature
+                names,
+                {name: means[family, name] for name in names if (family, name) in means},
+                {name: counts.get((family, name), 0.0) for name in names},
+                form.alpha,
+                form.temperature,
             )
-        return cls(plain, form.context, _in_contexts(space, form, tally, placed))
+        if form.context == "none":
+            return cls(plain)
+        here = census.placed.sums(weights * scores), census.placed.sums(weights)
+        return cls(plain, form.context, _in_contexts(space, form, means, *here))
 
     def of(self, family: str, position: int = 0, neighbour: str = "") -> OperationPriority | None:
         """The priority that holds there; None where everything is alike."""
@@ -129,43 +128,40 @@ class Priorities:
         return rng.choice(fitting) if priority is None else priority.draw(rng, fitting)
 
 
-# A history is gone through once a generation, and most of it was gone through before.
-@lru_cache(maxsize=65_536)
-def _contained(choices: tuple[Choice, ...]) -> frozenset[tuple[str, str]]:
-    """Family and name of every choice."""
-    return frozenset((c.family, c.name) for c in choices)
-
-
-@lru_cache(maxsize=65_536)
-def _placed(choices: tuple[Choice, ...], context: Context) -> frozenset[tuple[str, Hashable, str]]:
-    """Family, context and name of every choice."""
-    places: list[Hashable] = [c.position if context == "position" else c.neighbour for c in choices]
-    return frozenset((c.family, place, c.name) for c, place in zip(choices, places, strict=True))
-
-
-def _draws(history: Iterable[Candidate]) -> Counter[tuple[str, str]]:
-    """How often mutation drew each choice."""
-    draws: Counter[tuple[str, str]] = Counter()
-    for candidate in history:
-        if candidate.mutation is not None:
-            draws.update(candidate.mutation.draws)
-    return draws
+def _mean(total: float, weight: float) -> float:
+    return total / weight if weight else 0.0  # where all weights have vanished
 
 
 def _in_contexts(
-    space: ChoiceSpace, form: PriorityForm, tally: Tally, placed: Mapping[tuple[str, Hashable], Tally]
+    space: ChoiceSpace,
+    form: PriorityForm,
+    means: Mapping[Hashable, float],
+    totals: Mapping[Hashable, float],
+    weights: Mapping[Hashable, float],
 ) -> dict[tuple[str, Hashable], OperationPriority]:
-    """The priority of every family in every context that was seen."""
+    """The priority of every family in every context that was seen.
+
+    Args:
+        space: what has the families.
+        form: how priorities are worked out.
+        means: by (family, name), wherever it stands.
+        totals: of scores, by (family, context, name).
+        weights: by the same.
+    """
+    seen: dict[tuple[str, Hashable], dict[str, float]] = {}
+    for key, weight in weights.items():
+        family, context, name = cast(tuple[str, Hashable, str], key)
+        seen.setdefault((family, context), {})[name] = weight
     priorities: dict[tuple[str, Hashable], OperationPriority] = {}
-    for (family, context), here in placed.items():
+    for (family, context), here in seen.items():
         names = space.families[family]
-        everywhere = {name: tally.mean((family, name)) for name in names if (family, name) in tally}
+        everywhere = {name: means[family, name] for name in names if (family, name) in means}
         optimistic = max(everywhere.values(), default=0.0)
-        log_total = math.log(max(1.0, sum(map(here.weight, here))))
+        log_total = math.log(max(1.0, sum(here.values())))
         values = {}
         for name in names:
-            count, prior = here.weight(name), everywhere.get(name, optimistic)
-            total = here.total(name) + form.shrinkage * prior
+            count, prior = here.get(name, 0.0), everywhere.get(name, optimistic)
+            total = totals.get((family, context, name), 0.0) + form.shrinkage * prior
             mean = total / (count + form.shrinkage) if count + form.shrinkage else prior
             values[name] = mean + form.alpha * math.sqrt(2 * log_total / max(1.0, count))
         priorities[family, context] = OperationPriority(values, form.temperature)

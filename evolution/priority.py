@@ -11,13 +11,14 @@ deviation 1.
 from __future__ import annotations
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from random import Random
 from typing import Literal
+
+import numpy as np
 
 from evolution.candidate import Candidate
 from evolution.tally import Tally
@@ -150,15 +151,9 @@ def ranks(values: Sequence[float]) -> list[float]:
         >>> ranks([0.5, -9.0, 0.5])
         [1.5, 0.0, 1.5]
     """
-    order = sorted(range(len(values)), key=values.__getitem__)
-    places = [0.0] * len(values)
-    first = 0
-    for last, index in enumerate(order):
-        if last + 1 < len(order) and values[order[last + 1]] == values[index]:
-            continue
-        for equal in order[first : last + 1]:
-            places[equal] = (first + last) / 2
-        first = last + 1
+    _, kinds, counts = np.unique(np.asarray(values, float), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts) - 1
+    places: list[float] = (last - (counts - 1) / 2)[kinds].tolist()
     return places
 
 
@@ -172,11 +167,13 @@ def standardised(scores: Sequence[float]) -> list[float]:
     if not scores:
         return []
     # Scores of any size are finite; their squares need not be.
-    largest = max(map(abs, scores)) or 1.0
-    scaled = [score / largest for score in scores]
-    mean = statistics.fmean(scaled)
-    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scaled) / len(scaled))
+    array = np.asarray(scores, float)
+    scaled = array / (np.abs(array).max() or 1.0)
+    # Exact sums: the mean of scores does not depend on the order in which a processor adds.
+    apart = scaled - math.fsum(scaled.tolist()) / len(scaled)
+    deviation = math.sqrt(math.fsum((apart * apart).tolist()) / len(scaled))
     # Equal scores may come out with a deviation of a rounding.
     if deviation <= 1e-15:
         return [0.0] * len(scores)
-    return [(score - mean) / deviation for score in scaled]
+    result: list[float] = (apart / deviation).tolist()
+    return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sqlite3
@@ -14,21 +13,10 @@ from typing import IO, Any
 
 from evolution.candidate import Candidate, ranking
 from evolution.errors import StudyError
-from evolution.schema import (
-    INSERT_CANDIDATE,
-    MAX_VALUE_BYTES,
-    SELECT_CANDIDATES,
-    SELECT_DRAWS,
-    check_tables,
-    create_tables,
-    from_row,
-    to_json,
-    to_row,
-)
-from evolution.seal import NOT_WHOLE, Seal, check_counts, read_seal, write_seal
-
-BUSY_SECONDS = 10.0
-"""How long to wait for another process that holds the file."""
+from evolution.rows import from_row, insert_row, select_rows, to_row
+from evolution.schema import SELECT_DRAWS, VERSION, check_tables, create_tables, to_json
+from evolution.seal import NOT_WHOLE, Seal, check_counts, check_length, check_row, read_seal, write_seal
+from evolution.study_file import connected, for_people, has_journal, locked, snapshot, undo_killed_commit
 
 
 class Study:
@@ -42,15 +30,23 @@ class Study:
     Attributes:
         path: the file.
         readonly: whether it was opened for inspection only.
+        version: of its tables (`evolution.schema.VERSION`); one of an older version stays what it is.
     """
 
     def __init__(
-        self, path: Path, connection: sqlite3.Connection, readonly: bool, lock: IO[bytes] | None = None
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        readonly: bool,
+        version: int = VERSION,
+        lock: IO[bytes] | None = None,
     ) -> None:
         self.path = path
         self.readonly = readonly
+        self.version = version
         self._connection = connection
         self._lock = lock
+        self._read: list[Candidate] | None = None
 
     @classmethod
     def create(cls, path: str | Path, config: dict[str, Any] | None = None) -> Study:
@@ -75,7 +71,7 @@ class Study:
             raise StudyError(f"the config does not fit JSON: {error}") from error
         # Made under another name first: a study that is killed while it is made leaves none, not half of one.
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with _locked(path):
+        with locked(path):
             try:
                 temporary.unlink(missing_ok=True)
                 with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
@@ -103,24 +99,28 @@ class Study:
         """
         path = Path(path)
         if not path.is_file():
-            raise StudyError(f"there is no study at {path}")
+            found = "it is a folder" if path.is_dir() else "nothing is there"
+            raise StudyError(f"there is no study at {path}: {found}")
+        if not readonly and not has_journal(path):
+            cls.open(path, readonly=True).close()  # no lock is left beside what is no study
         with ExitStack() as undo:
-            lock = None if readonly else undo.enter_context(_locked(path))
-            with _for_people(f"{path.name} cannot be read as a study"):
+            lock = None if readonly else undo.enter_context(locked(path))
+            with for_people(f"{path.name} cannot be read as a study"):
                 if readonly:
-                    _undo_killed_commit(path)
-                connection = undo.enter_context(closing(_connected(path, readonly)))
-                check_tables(connection, path.name)
+                    undo_killed_commit(path)
+                connection = undo.enter_context(closing(connected(path, readonly)))
+                version = check_tables(connection, path.name)
                 if not readonly:
                     # Without a log beside it the file alone is the study, and can be read where nothing can be written.
                     connection.execute("PRAGMA journal_mode = DELETE")
                     # A commit is as rare as an evaluation, so it may as well survive a power cut.
                     connection.execute("PRAGMA synchronous = FULL")
                     connection.execute("PRAGMA foreign_keys = ON")
-                with _snapshot(connection):
-                    check_counts(connection, path.name)
+                with snapshot(connection):
+                    check_length(connection, path)
+                    check_counts(connection, version, path.name)
             undo.pop_all()
-            return cls(path, connection, readonly, lock)
+            return cls(path, connection, readonly, version, lock)
 
     def close(self) -> None:
         """Release the file. Closing twice does no harm."""
@@ -167,12 +167,17 @@ class Study:
     def candidates(self, start: int = 0) -> list[Candidate]:
         """The candidates from index ``start``, in the order of proposal.
 
+        All are read and checked, which takes some seconds for 100,000. Who writes the study does it once: nobody else
+        can have changed it since.
+
         Raises:
             StudyError: where one is missing or cannot be read (backbones are validated again), or where they are not
                 those that were committed.
         """
-        with self._errors(), _snapshot(self._connection):
-            rows = self._connection.execute(SELECT_CANDIDATES).fetchall()
+        if self._read is not None:
+            return self._read[start:]
+        with self._errors(), snapshot(self._connection):
+            rows = select_rows(self._connection, "ORDER BY number")
             seal = read_seal(self._connection)
         try:
             found = [from_row(row) for row in rows]
@@ -183,19 +188,58 @@ class Study:
             raise StudyError(f"{error} (perhaps {NOT_WHOLE})") from error
         if seal is not None:
             seal.check(rows, self.path.name)
+        if not self.readonly:
+            self._read = found
         return found[start:]
 
+    def candidate(self, index: int) -> Candidate:
+        """One candidate; no other is read.
+
+        Raises:
+            StudyError: where there is none of that index, or it cannot be read.
+        """
+        found = self._some("WHERE number = ?", index)
+        if not found:
+            count = len(self)
+            there = f"it has 0 to {count - 1}" if count else "it has none yet"
+            raise StudyError(f"the study has no candidate {index}: {there}")
+        return found[0]
+
+    def scored(self) -> int:
+        """Number of candidates that have a score."""
+        with self._errors():
+            counted = "SELECT count(*) FROM candidates WHERE score IS NOT NULL"
+            return int(self._connection.execute(counted).fetchone()[0])
+
     def ranked(self) -> list[Candidate]:
-        """The candidates that have a score, best first; the earlier of equals first."""
+        """The candidates that have a score, best first; the earlier of equals first. All are read: see `best`."""
         return sorted((c for c in self.candidates() if c.ok), key=ranking)
 
     def best(self, n: int = 1) -> list[Candidate]:
-        """The first ``n`` of `ranked`."""
-        return self.ranked()[:n]
+        """The first ``n`` of `ranked`, found by an index; no other candidate is read.
 
-    def failures(self) -> list[Candidate]:
-        """The candidates that failed, with their reasons."""
-        return [c for c in self.candidates() if not c.ok]
+        Raises:
+            StudyError: where one of them cannot be read or is not what was committed (`evolution.seal` says what this
+                cannot see).
+        """
+        found = self._some("WHERE score IS NOT NULL ORDER BY score DESC, number LIMIT ?", n)
+        if found != sorted(found, key=ranking):
+            raise StudyError(f"the index of {self.path.name} does not fit its candidates: {NOT_WHOLE}")
+        return found
+
+    def failures(self, n: int = -1) -> list[Candidate]:
+        """The first ``n`` candidates that failed, with their reasons; by default all. No other candidate is read."""
+        return self._some("WHERE score IS NULL ORDER BY number LIMIT ?", n)
+
+    def _some(self, rest: str, value: int) -> list[Candidate]:
+        """Some candidates, each checked by itself."""
+        with self._errors(), snapshot(self._connection):
+            rows = select_rows(self._connection, rest, value)
+            found = [from_row(row) for row in rows]
+            if self.version > 1:
+                for row in rows:
+                    check_row(self._connection, row, self.path.name)
+            return found
 
     def draws(self) -> dict[str, int]:
         """How often mutation drew each operation."""
@@ -213,12 +257,17 @@ class Study:
         if candidate.status == "proposed":
             raise StudyError(f"candidate {candidate.index} is not evaluated: a study holds results")
         row = to_row(candidate)
+        self._read = None
         with self._errors(), self._transaction() as connection:
-            expected = connection.execute("SELECT count(*) FROM candidates").fetchone()[0]
+            # Not the count, which takes longer with every candidate: they were counted when the study was opened.
+            newest = "SELECT coalesce(max(number), -1) FROM candidates"
+            expected = connection.execute(newest).fetchone()[0] + 1
             if candidate.index != expected:
                 raise StudyError(f"candidate {candidate.index} is out of order: the next is {expected}")
-            connection.execute(INSERT_CANDIDATE, row)
-            write_seal(connection, Seal.of(connection, candidate.index))
+            before = read_seal(connection)
+            seal = None if before is None else before.after(row)
+            insert_row(connection, self.version, row, "" if seal is None else seal.digest)
+            write_seal(connection, seal)
             if candidate.mutation is not None and candidate.mutation.operation is not None:
                 connection.execute(
                     "INSERT INTO draws VALUES (?, ?)", (candidate.index, candidate.mutation.operation)
@@ -254,73 +303,7 @@ class Study:
             raise
 
     def _errors(self) -> AbstractContextManager[None]:
-        return _for_people(self.path.name)
-
-
-@contextmanager
-def _for_people(prefix: str) -> Iterator[None]:
-    """What SQLite raises becomes a `StudyError`."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        hint = (
-            f": {NOT_WHOLE}" if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT else ""
-        )
-        raise StudyError(f"{prefix}: {error}{hint}") from error
-
-
-@contextmanager
-def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """What is read inside belongs to one commit."""
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
-
-
-def _undo_killed_commit(path: Path) -> None:
-    """Take back what a process that was killed within a commit had written; its journal says what.
-
-    SQLite does so when it reads, which needs a connection that may write.
-    """
-    if not path.with_name(f"{path.name}-journal").exists():
-        return
-    with closing(_connected(path, readonly=True)) as reader:
-        try:
-            reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_READONLY_ROLLBACK":
-                raise
-    with closing(_connected(path, readonly=False)) as writer:
-        writer.execute("SELECT count(*) FROM sqlite_master").fetchone()
-
-
-def _connected(path: Path, readonly: bool) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rw'}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
-    # The file may be a stranger's: nothing in its schema may call functions, no value may be huge.
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
-    return connection
-
-
-def _locked(path: Path) -> IO[bytes]:
-    """Hold the right to write. It ends with the process, however that ends."""
-    lock = path.with_name(f"{path.name}-lock")
-    try:
-        file = lock.open("ab")
-    except OSError as error:
-        raise StudyError(f"{path.name} cannot be written ({error.strerror}): open it readonly") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise StudyError(
-            f"{path.name} is being written by another search: wait for it, or open it for reading only"
-        ) from error
-    return file
+        return for_people(self.path.name)
 
 
 def _differences(recorded: Any, wanted: Any) -> str:

@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 
 from evolution import Candidate, SearchResult, Study, search
+from evolution.candidate import ranking
 from graphir.files import write_json
 from runtime.comparison import Rank, compare, finished_comparison
 from runtime.console import printable
@@ -165,8 +166,8 @@ def run_search(run: Run, corpus: Corpus, reporter: Reporter | None = None) -> Ou
         metrics = _train_winner(run, study, language, reporter)
         comparison = _compare(run, study, reporter)
         _write_report(run)
-        ranked = tuple(study.ranked())
-        return Outcome(run, result, ranked, len(study) - len(ranked), data.baseline, metrics, comparison)
+        ranked = tuple(sorted((c for c in history if c.ok), key=ranking))
+        return Outcome(run, result, ranked, len(history) - len(ranked), data.baseline, metrics, comparison)
 
 
 def _warm_supernet(run: Run, data: ProxyData, reporter: Reporter) -> Supernet:

@@ -34,6 +34,36 @@ _SHOWN_PRIORITIES = 10
 _BAR_WIDTH = 24
 
 
+class Count:
+    """What is shown of a history that grows. Each candidate is looked at once.
+
+    Attributes:
+        candidates: how many there are.
+        failed: how many of them failed.
+        seconds: that their evaluations took together.
+        best: the few best, best first.
+    """
+
+    def __init__(self) -> None:
+        self.candidates, self.failed, self.seconds = 0, 0, 0.0
+        self.best: list[Candidate] = []
+
+    def update(self, history: Sequence[Candidate]) -> None:
+        """Look at the candidates that are new."""
+        for index in range(self.candidates, len(history)):
+            candidate = history[index]
+            self.failed += not candidate.ok
+            self.seconds += candidate.seconds
+            if candidate.ok:
+                self.best = sorted([*self.best, candidate], key=ranking)[:_SHOWN_CANDIDATES]
+        self.candidates = len(history)
+
+    @property
+    def winner(self) -> Candidate | None:
+        """The candidate with the best score, if there is one."""
+        return self.best[0] if self.best else None
+
+
 class PlainReporter:
     """A line for each stage and candidate, for logs and pipes."""
 
@@ -41,6 +71,7 @@ class PlainReporter:
         self.config = config
         self.console = console
         self.clock = Clock(config)
+        self.count = Count()
 
     def __enter__(self) -> PlainReporter:
         return self
@@ -63,11 +94,12 @@ class PlainReporter:
     def candidate(self, history: Sequence[Candidate]) -> None:
         """Print the newest candidate, the best so far and the time left."""
         newest = history[-1]
+        self.count.update(history)
         outcome = f"score {show_score(newest)}" if newest.ok else f"failed ({printable(str(newest.reason))})"
         say(
             self.console,
-            f"  {len(history)}/{self.config.candidates}  {outcome}  best {show_score(best_of(history))}  "
-            f"{describe(newest.backbone)}  {self.clock.left(history)} left",
+            f"  {len(history)}/{self.config.candidates}  {outcome}  best {show_score(self.count.winner)}  "
+            f"{describe(newest.backbone)}  {self.clock.left(self.count)} left",
         )
 
     def in_flight(self, count: int) -> None:
@@ -85,7 +117,8 @@ class LiveReporter:
         self.title = ""
         self.done, self.total, self.note = 0, 0, ""
         self.flying = 0
-        self.history: Sequence[Candidate] = ()
+        self.count = Count()
+        self.priorities: RenderableType = ""
         self.live = Live(console=console, get_renderable=self.render, refresh_per_second=4)
 
     def __enter__(self) -> LiveReporter:
@@ -108,10 +141,11 @@ class LiveReporter:
 
     def candidate(self, history: Sequence[Candidate]) -> None:
         """Show the candidates so far."""
-        self.history = tuple(history)
+        self.count.update(history)
         self.done, self.total = len(history), self.config.candidates
-        failed = sum(not c.ok for c in history)
-        self.note = f"best {show_score(best_of(history))}" + (f", {failed} failed" if failed else "")
+        failed = self.count.failed
+        self.note = f"best {show_score(self.count.winner)}" + (f", {failed} failed" if failed else "")
+        self.priorities = self._priorities(history)
 
     def in_flight(self, count: int) -> None:
         """Show how many candidates are being evaluated."""
@@ -131,19 +165,19 @@ class LiveReporter:
         if self.title == "search":
             if self.flying:
                 cells.append(Text(f"{self.flying} in flight"))
-            cells.append(Text(f"{self.clock.left(self.history)} left"))
+            cells.append(Text(f"{self.clock.left(self.count)} left"))
         else:
             cells.append(Text(f"{self.clock.in_stage():.0f} s"))
         line.add_row(*cells)
-        if not self.history:
+        if not self.count.candidates:
             return line
-        return Group(line, "", self._candidates(), "", self._priorities())
+        return Group(line, "", self._candidates(), "", self.priorities)
 
     def _candidates(self) -> Table:
         table = Table(title="best so far", title_justify="left", box=None, padding=(0, 2, 0, 0))
         for heading in ("candidate", "score", "accuracy", "layers"):
             table.add_column(heading, no_wrap=heading != "layers", overflow=self.overflow)
-        for candidate in sorted(filter(lambda c: c.ok, self.history), key=ranking)[:_SHOWN_CANDIDATES]:
+        for candidate in tuple(self.count.best):
             accuracy = candidate.metrics.get("accuracy", math.nan)
             cells = (
                 str(candidate.index),
@@ -154,13 +188,13 @@ class LiveReporter:
             table.add_row(*map(Text, cells))
         return table
 
-    def _priorities(self) -> Table:
+    def _priorities(self, history: Sequence[Candidate]) -> Table:
         table = Table(title="operation priorities", title_justify="left", box=None, padding=(0, 2, 0, 0))
         strategy = self.config.make_strategy()
         if not isinstance(strategy, OperationPriorityEvolution):
             table.add_row(Text(f"operations are drawn uniformly by the strategy {strategy.name!r}"))
             return table
-        drawn = strategy.priority(self.history, self.config.space).probabilities()
+        drawn = strategy.priority(history, self.config.space).probabilities()
         top = max(drawn.values())
         for name, probability in sorted(drawn.items(), key=lambda item: -item[1])[:_SHOWN_PRIORITIES]:
             bar = ProgressBar(top, probability, width=_BAR_WIDTH)
@@ -188,12 +222,12 @@ class Clock:
         """Seconds since the stage began."""
         return time.monotonic() - self.started
 
-    def left(self, history: Sequence[Candidate]) -> str:
+    def left(self, count: Count) -> str:
         """Time left for candidates, as minutes and seconds: what their number or the limit asks, if less."""
         estimates = []
-        if history:
-            mean = sum(c.seconds for c in history) / len(history)
-            estimates.append(mean * (self.config.candidates - len(history)) / self.workers)
+        if count.candidates:
+            mean = count.seconds / count.candidates
+            estimates.append(mean * (self.config.candidates - count.candidates) / self.workers)
         if self.config.minutes is not None:
             estimates.append(60 * self.config.minutes - self.in_stage())
         if not estimates:
@@ -205,11 +239,6 @@ class Clock:
 def make_reporter(config: RunConfig, console: Console) -> LiveReporter | PlainReporter:
     """The live display on a terminal, plain lines elsewhere."""
     return LiveReporter(config, console) if is_screen(console) else PlainReporter(config, console)
-
-
-def best_of(history: Sequence[Candidate]) -> Candidate | None:
-    """The candidate with the best score, if there is one."""
-    return min((c for c in history if c.ok), key=ranking, default=None)
 
 
 def show_score(candidate: Candidate | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from evolution import Candidate
+from evolution import Candidate, Study
 from runtime.comparison import Rank
 from runtime.console import printable, say
 from runtime.pipeline import Outcome
@@ -17,12 +17,11 @@ from runtime.run import Run
 _SHOWN = 10
 
 
-def print_ranking(ranked: Sequence[Candidate], console: Console) -> None:
-    """The best candidates, best first, each with its layers below it. The score is the negative loss."""
-    shown = min(_SHOWN, len(ranked))
-    say(console, f"the best {shown} of {len(ranked)} candidates", "bold")
+def print_ranking(best: Sequence[Candidate], scored: int, console: Console) -> None:
+    """The best of ``scored`` candidates, best first, each with its layers below it. The score is the negative loss."""
+    say(console, f"the best {len(best)} of {scored} candidates", "bold")
     say(console, f"{'rank':>4} {'candidate':>9} {'score':>9} {'accuracy':>9} {'parameters':>11}  made by")
-    for rank, candidate in enumerate(ranked[:shown], 1):
+    for rank, candidate in enumerate(best, 1):
         origin = "random" if candidate.parent is None else f"{candidate.parent}: {candidate.mutation}"
         line = (
             f"{rank:>4} {candidate.index:>9} {candidate.score:>9.4f} "
@@ -41,7 +40,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         failed = f"none of {outcome.failures} candidates succeeded"
         say(console, f"{failed}; their reasons: opnas inspect {run.folder}")
         return
-    print_ranking(outcome.ranked, console)
+    print_ranking(outcome.ranked[:_SHOWN], len(outcome.ranked), console)
     if outcome.failures:
         say(console, f"{outcome.failures} candidates failed; their reasons are in {run.log_path}")
     winner = outcome.ranked[0]
@@ -80,10 +79,15 @@ def print_comparison(ranks: Sequence[Rank], steps: int, console: Console) -> Non
 def print_run(run: Run, console: Console) -> None:
     """What the study of a run holds so far."""
     with run.open_study(readonly=True) as study:
-        ranked, failures = study.ranked(), study.failures()
-    say(console, f"{run.folder}: {len(ranked) + len(failures)} of {run.config.candidates} candidates")
-    if ranked:
-        print_ranking(ranked, console)
-        say(console, ranked[0].backbone.summary())
-    for candidate in failures[:_SHOWN]:
+        print_study(study, f"{run.folder}: {len(study)} of {run.config.candidates} candidates", console)
+
+
+def print_study(study: Study, title: str, console: Console) -> None:
+    """The best candidates of a study and the first failures. No others are read, however many there are."""
+    best, failures = study.best(_SHOWN), study.failures(_SHOWN)
+    say(console, title)
+    if best:
+        print_ranking(best, study.scored(), console)
+        say(console, best[0].backbone.summary())
+    for candidate in failures:
         say(console, f"candidate {candidate.index} failed: {printable(str(candidate.reason))}")

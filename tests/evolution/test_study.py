@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import zlib
 from random import Random
 
 import pytest
@@ -221,6 +222,8 @@ def test_creating_refuses_what_exists_and_what_does_not_fit(tmp_path):
 def changed(path, *statements):
     """Write to a closed study as a stranger would."""
     connection = sqlite3.connect(path)
+    connection.create_function("packed", 1, lambda text: zlib.compress(text.encode()))
+    connection.create_function("unpacked", 1, lambda data: zlib.decompress(data).decode())
     for statement in statements:
         connection.execute(statement)
     connection.commit()
@@ -248,7 +251,10 @@ def test_a_file_that_is_no_study_is_refused(tmp_path, content, message, readonly
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("PRAGMA user_version = 9", "a study of version 9: this program reads version 1"),
+        (
+            "PRAGMA user_version = 9",
+            "version 9: this program reads versions 1 and 2, so a newer opnas made it",
+        ),
         ("PRAGMA application_id = 1", "an SQLite file but not a study"),
         ("CREATE VIEW more AS SELECT 1", "other tables than a study"),
         (
@@ -256,6 +262,8 @@ def test_a_file_that_is_no_study_is_refused(tmp_path, content, message, readonly
             "other tables than a study",
         ),
         ("DROP TABLE draws", "other tables than a study"),
+        ("DROP INDEX ranking", "other tables than a study"),
+        ("DELETE FROM settings WHERE name = 'seal'", "has no seal"),
     ],
 )
 def test_a_database_that_is_no_study_of_this_version_is_refused(study, tmp_path, statement, message):
@@ -268,10 +276,10 @@ def test_a_database_that_is_no_study_of_this_version_is_refused(study, tmp_path,
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("UPDATE candidates SET backbone = '{}'", "candidate 0 .* unknown format"),
-        ("UPDATE candidates SET backbone = '['", "candidate 0 of the study cannot be read"),
+        ("UPDATE candidates SET backbone = packed('{}')", "candidate 0 .* unknown format"),
+        ("UPDATE candidates SET backbone = packed('[')", "candidate 0 of the study cannot be read"),
         (
-            "UPDATE candidates SET backbone = replace(backbone, 'opnas.graph/1', 'x'), metrics = '[]'",
+            "UPDATE candidates SET backbone = packed(replace(unpacked(backbone), 'graph/1', 'x')), metrics = '[]'",
             "candidate 0 .* metrics are not an object",
         ),
         ('UPDATE candidates SET metrics = \'{"a": "b"}\'', "candidate 0 .* could not convert"),
@@ -279,17 +287,28 @@ def test_a_database_that_is_no_study_of_this_version_is_refused(study, tmp_path,
         ("UPDATE candidates SET score = 9e999", "candidate 0 .* status 'ok' with score inf"),
         ("UPDATE candidates SET parent = 0", "candidate 0 .* the parent 0 does not come before it"),
         ("UPDATE candidates SET mutation = '{\"kind\": 1}'", "candidate 0 .* a mutation is an object"),
-        ("UPDATE candidates SET number = 5", "candidate 0 of the study is missing"),
+        ("UPDATE candidates SET number = 5", "holds 6 of 1 candidates"),
+        ("UPDATE candidates SET score = 0.75", "study.db is not whole"),
         ("UPDATE candidates SET reason = replace(hex(zeroblob(1000000)), '0', 'x')", "too big"),
         (
-            "UPDATE candidates SET backbone = replace(hex(zeroblob(200000)), '0', '[')",
+            "UPDATE candidates SET backbone = packed(replace(hex(zeroblob(200000)), '0', '['))",
             "candidate 0 of the study cannot be read",
         ),
+        (
+            "UPDATE candidates SET backbone = substr(backbone, 1, length(backbone) - 4)",
+            "candidate 0 .* backbone is cut off",
+        ),
+        (
+            # A thousand bytes that would become megabytes.
+            "UPDATE candidates SET backbone = packed(replace(hex(zeroblob(490000)), '0', 'a') || 'more than fits')",
+            "candidate 0 of the study cannot be read",
+        ),
+        ("UPDATE candidates SET backbone = x'00'", "candidate 0 of the study cannot be read"),
     ],
 )
 def test_a_candidate_that_was_tampered_with_is_refused_by_number(study, tmp_path, statement, message):
     study.add(candidate(0, 0.5))
     study.close()
     changed(tmp_path / "study.db", statement)
-    with Study.open(tmp_path / "study.db") as opened, pytest.raises(StudyError, match=message):
+    with pytest.raises(StudyError, match=message), Study.open(tmp_path / "study.db") as opened:
         opened.candidates()

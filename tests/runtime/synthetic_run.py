@@ -9,7 +9,7 @@ from evolution.candidate import Mutation
 from evolution.loop import DUPLICATES
 from evolution.mutation import mutate_backbone
 from evolution.priority import OperationPriority
-from evolution.schema import INSERT_CANDIDATE, to_row
+from evolution.rows import insert_row, to_row
 from evolution.seal import Seal, write_seal
 from runtime.proxy_config import ProxyConfig
 from runtime.run import Run
@@ -71,9 +71,8 @@ def fill(study: Study, candidates):
     connection.execute("BEGIN IMMEDIATE")
     for candidate in candidates:
         row = to_row(candidate)
-        connection.execute(INSERT_CANDIDATE, row)
-        stored = tuple(float(x) if isinstance(x, float) else x for x in row)
-        seal = seal.after(stored)
+        seal = seal.after(row)
+        insert_row(connection, study.version, row, seal.digest)
         operation = candidate.mutation and candidate.mutation.operation
         if operation is not None:
             connection.execute("INSERT INTO draws VALUES (?, ?)", (candidate.index, operation))

@@ -65,7 +65,7 @@ def test_the_reason_of_a_failure_is_shown_as_it_is(text):
 def test_a_ranking_in_a_file_has_whole_formulas_whatever_the_width(width):
     ranked = [candidate(i, status="ok", score=-5.0 - i, metrics={"accuracy": 0.25}) for i in range(3)]
     for options in ({"width": width}, {"width": width, "force_terminal": True, "color_system": None}):
-        out = printed(lambda console: print_ranking(ranked, console), **options)
+        out = printed(lambda console: print_ranking(ranked, 3, console), **options)
         for line in BACKBONE.equation().splitlines():
             assert out.count(line + "\n") == 3
 
@@ -80,7 +80,7 @@ def test_a_reason_cannot_steer_the_terminal_or_begin_a_line():
 def test_a_ranking_shows_the_score_and_the_accuracy():
     out = printed(
         lambda console: print_ranking(
-            [candidate(status="ok", score=-4.25, metrics={"accuracy": 0.125, "loss": 4.25})], console
+            [candidate(status="ok", score=-4.25, metrics={"accuracy": 0.125, "loss": 4.25})], 1, console
         )
     )
     assert "score" in out
