@@ -6,12 +6,13 @@ import json
 import math
 import sqlite3
 import zlib
+from functools import lru_cache
 from typing import Any
 
 from evolution.candidate import Candidate, Mutation
 from evolution.errors import StudyError
 from evolution.schema import MAX_VALUE_BYTES, to_json
-from graphir import Backbone
+from graphir import AttentionGraph, Backbone
 
 COLUMNS = (
     "number",
@@ -79,7 +80,7 @@ def from_row(row: Row) -> Candidate:
             raise ValueError(f"status {entry['status']!r} with score {score}")
         return Candidate(
             index=index,
-            backbone=Backbone.from_dict(json.loads(entry["backbone"])),
+            backbone=Backbone.from_dict(json.loads(entry["backbone"]), _read_graph),
             canonical_hash=entry["canonical_hash"],
             fingerprint=entry["fingerprint"],
             seed=entry["seed"],
@@ -93,6 +94,16 @@ def from_row(row: Row) -> Candidate:
         )
     except (ValueError, TypeError, RecursionError) as error:
         raise StudyError(f"candidate {index} of the study cannot be read: {error}") from error
+
+
+def _read_graph(data: Any) -> AttentionGraph:
+    return _known_graph(to_json(data))
+
+
+# A child shares all graphs but one with its parent: they are read, checked and kept in memory once.
+@lru_cache(maxsize=16_384)
+def _known_graph(text: str) -> AttentionGraph:
+    return AttentionGraph.from_dict(json.loads(text))
 
 
 def insert_row(connection: sqlite3.Connection, version: int, row: Row, digest: str) -> None:

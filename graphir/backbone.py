@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -153,13 +154,25 @@ class Backbone:
     # -- in and out
 
     @classmethod
-    def from_dict(cls, data: Any) -> Backbone:
-        """Read the file form (``opnas.backbone/1``). Raises `GraphError` for anything else."""
+    def from_dict(
+        cls, data: Any, read_graph: Callable[[Any], AttentionGraph] = AttentionGraph.from_dict
+    ) -> Backbone:
+        """Read the file form (``opnas.backbone/1``).
+
+        Args:
+            data: what stands in the file.
+            read_graph: reads the graph of a layer; who reads many backbones may know it already.
+
+        Raises:
+            GraphError: for anything else.
+        """
         require_format(data, BACKBONE_FORMAT, "backbone")
         require_keys(data, {"format", "name", "hidden_size", "heads", "ffn_size", "layers"}, "backbone")
         if not isinstance(data["layers"], list):
             raise GraphError("'layers' must be a list")
-        layers = tuple(_layer_from_dict(entry, number) for number, entry in enumerate(data["layers"], 1))
+        layers = tuple(
+            _layer_from_dict(entry, number, read_graph) for number, entry in enumerate(data["layers"], 1)
+        )
         return cls(layers, data["hidden_size"], data["heads"], data["ffn_size"], data["name"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -265,7 +278,7 @@ def _layer_to_dict(layer: Layer) -> dict[str, Any]:
     return {"kind": "attention", "graph": layer.graph.to_dict()}
 
 
-def _layer_from_dict(entry: Any, number: int) -> Layer:
+def _layer_from_dict(entry: Any, number: int, read_graph: Callable[[Any], AttentionGraph]) -> Layer:
     kind = entry.get("kind") if isinstance(entry, dict) else None
     if kind == "conv":
         require_keys(entry, {"kind", "kernel_size"}, f"layer {number}")
@@ -273,7 +286,7 @@ def _layer_from_dict(entry: Any, number: int) -> Layer:
     if kind == "attention":
         require_keys(entry, {"kind", "graph"}, f"layer {number}")
         try:
-            return AttentionLayer(AttentionGraph.from_dict(entry["graph"]))
+            return AttentionLayer(read_graph(entry["graph"]))
         except GraphError as error:
             refused = GraphError(f"layer {number}: {error}")
             refused.node = error.node
