@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from evolution.backbone_choices import choice_space
 from evolution.candidate import Candidate
 from evolution.choices import ChoiceSpace
-from evolution.pareto import Vector, nondominated_fronts
+from evolution.pareto import Vector, first_front
 from evolution.space import SearchSpace
 from graphir import InputError
 from graphir.checks import excerpt
@@ -51,16 +51,19 @@ def objective_vectors(
     Raises:
         InputError: where no candidate has a metric of that name, and the space no such cost.
     """
-    costs = [choice_space(space).costs(c.backbone) for c in candidates]
+    choices = choice_space(space)
     columns = []
     for objective in objectives:
         name, sign = objective.removeprefix("-"), -1.0 if objective.startswith("-") else 1.0
-        values = [
-            c.score if name == "score" else c.metrics.get(name, cost.get(name))
-            for c, cost in zip(candidates, costs, strict=True)
-        ]
+        values = [c.score if name == "score" else c.metrics.get(name) for c in candidates]
+        if any(value is None for value in values):  # costs are worked out where nobody has recorded them
+            values = [
+                choices.costs(c.backbone).get(name) if v is None else v
+                for c, v in zip(candidates, values, strict=True)
+            ]
         if candidates and all(value is None for value in values):
-            known = sorted({"score"}.union(*(c.metrics for c in candidates), *costs))
+            costs = choices.costs(candidates[0].backbone)
+            known = sorted({"score"}.union(*(c.metrics for c in candidates), costs))
             raise InputError(f"no candidate has the objective {name!r}: there are {', '.join(known)}")
         columns.append([-math.inf if v is None or math.isnan(v) else sign * v for v in values])
     return list(zip(*columns, strict=True))
@@ -81,4 +84,4 @@ def pareto_front(
     """
     alive = [c for c in candidates if c.ok]
     vectors = objective_vectors(alive, check_objectives(objectives), space)
-    return [alive[i] for i in nondominated_fronts(vectors)[0]] if alive else []
+    return [alive[i] for i in first_front(vectors)]

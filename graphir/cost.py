@@ -23,7 +23,7 @@ ACTIVATION_FLOPS = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one forward pass. Add two with ``+``.
+    """The cost of one forward pass. Add two with ``+``, take a part away with ``-``.
 
     Attributes:
         flops: floating-point operations; a multiplication with its addition counts as two, every other
@@ -54,6 +54,14 @@ class Cost:
             self.parameters + other.parameters,
             self.bytes_unfused + other.bytes_unfused,
             self.bytes_fused + other.bytes_fused,
+        )
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(
+            self.flops - other.flops,
+            self.parameters - other.parameters,
+            self.bytes_unfused - other.bytes_unfused,
+            self.bytes_fused - other.bytes_fused,
         )
 
     def __str__(self) -> str:

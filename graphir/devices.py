@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from graphir.checks import excerpt
+from graphir.errors import InputError
+
 if TYPE_CHECKING:
     from graphir.cost import Cost
 
@@ -40,6 +43,22 @@ DEVICES = {
         Device("MI300X", "gfx942", 1307e12, 163.4e12, 5.3e12, 64 * 1024),
     )
 }
+
+
+def device_named(name: str) -> Device:
+    """The device of a name, however it is written.
+
+    Raises:
+        InputError: for an unknown one, with those that are known.
+
+    Example:
+        >>> device_named("h100").target
+        'sm_90'
+    """
+    for device in DEVICES.values():
+        if device.name.casefold() == str(name).casefold():
+            return device
+    raise InputError(f"unknown device {excerpt(name)}: there are {', '.join(DEVICES).lower()}")
 
 
 def roofline_seconds(cost: Cost, device: Device) -> float:

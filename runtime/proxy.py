@@ -13,6 +13,7 @@ from torch import nn
 
 from evolution import Evaluation, Stop
 from graphir import Backbone
+from runtime.candidate_costs import candidate_costs
 from runtime.corpus import Corpus
 from runtime.masking import MaskedBatch, commonest_token_accuracy, held_out_batches, training_batches
 from runtime.proxy_config import PROXY_SPACE, ProxyConfig
@@ -121,8 +122,8 @@ class MaskedLanguageModelEvaluator:
 
         Returns:
             The score is the negative loss. The metrics are ``accuracy``, ``loss`` (nats a hidden token),
-            ``tokens_per_second`` (of training, and judging at stops) and ``parameters``; with ``stops`` also those of
-            `RungJudge`.
+            ``tokens_per_second`` (of training, and judging at stops), ``parameters``, and those of
+            `runtime.candidate_costs`; with ``stops`` also those of `RungJudge`.
 
         Raises:
             TrainingDiverged: where a loss is not finite.
@@ -135,4 +136,5 @@ class MaskedLanguageModelEvaluator:
         metrics = metrics | judge.metrics
         metrics["tokens_per_second"] = report.tokens_per_second
         metrics["parameters"] = float(sum(math.prod(weight.shape) for weight in model.parameters()))
+        metrics |= candidate_costs(backbone, model, self.data.held_out[0], self.config)
         return Evaluation(-metrics["loss"], metrics, time.perf_counter() - start)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from evolution import SearchSpace
 from graphir import InputError
 from graphir.checks import check_number, check_whole
+from graphir.devices import device_named
 from graphir.validation import nearest
 from runtime.special_tokens import MIN_VOCAB_SIZE
 
@@ -23,6 +24,7 @@ MIXES = {"mix": (LANGUAGE, "recall")}
 TASKS = (LANGUAGE, "recall", "noisy-recall", "copying", "brackets", *MIXES)
 """What a proxy may be; those that are neither are probes (`runtime.probes`)."""
 
+MAX_LATENCY_TOKENS = 2**24
 _DEVICE = re.compile(r"[a-z]+(:\d+)?")
 _BACKENDS = ("auto", "torch", "triton")
 
@@ -47,6 +49,10 @@ class ProxyConfig:
         device: what models are trained on: ``cpu``, ``cuda``, ``cuda:1`` ...; ``auto`` is a GPU where there is one. The
             same seed gives the same study on a CPU; on a GPU some of PyTorch's own sums have no fixed order.
         backend: of the models, as of `codegen.compile_backbone`.
+        latency_device: a name of `graphir.devices`; each candidate then has the roofline latency there as a metric.
+        latency_tokens: length of a sequence of that pass, and of the one whose operations are counted; None for
+            ``seq_len``.
+        measure_latency: whether each candidate's latency is measured here as well (`runtime.candidate_costs`).
 
     Raises:
         InputError: naming the field that is out of bounds.
@@ -66,6 +72,9 @@ class ProxyConfig:
     probe_rate: float = 4e-3
     device: str = "auto"
     backend: Literal["auto", "torch", "triton"] = "auto"
+    latency_device: str | None = None
+    latency_tokens: int | None = None
+    measure_latency: bool = False
 
     def __post_init__(self) -> None:
         for name, (low, high) in _BOUNDS.items():
@@ -80,6 +89,12 @@ class ProxyConfig:
             )
         if self.backend not in _BACKENDS:
             raise InputError(f"backend must be {', '.join(_BACKENDS)}, not {str(self.backend)[:40]!r}")
+        if self.latency_device is not None:
+            object.__setattr__(self, "latency_device", device_named(self.latency_device).name)
+        if self.latency_tokens is not None:
+            check_whole(self.latency_tokens, "latency_tokens", high=MAX_LATENCY_TOKENS)
+        if not isinstance(self.measure_latency, bool):
+            raise InputError("measure_latency must be true or false")
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""

@@ -10,6 +10,7 @@ from rich.console import Console
 from evolution import Candidate, Study
 from runtime.comparison import Rank
 from runtime.console import printable, say
+from runtime.front_table import print_front
 from runtime.pipeline import Outcome
 from runtime.report.writing import REPORT
 from runtime.run import Run
@@ -41,6 +42,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         say(console, f"{failed}; their reasons: opnas inspect {run.folder}")
         return
     print_ranking(outcome.ranked[:_SHOWN], len(outcome.ranked), console)
+    print_front(outcome.ranked, run.config, console)
     if outcome.failures:
         say(console, f"{outcome.failures} candidates failed; their reasons are in {run.log_path}")
     winner = outcome.ranked[0]

@@ -9,6 +9,7 @@ from typing import Any
 from codegen.attention import choose_backend
 from graphir import InputError
 from graphir.validation import nearest
+from runtime.candidate_costs import check_costs_wanted
 from runtime.corpus import Corpus, CorpusError, load_corpus
 from runtime.pipeline import ANOTHER_TEXT, Outcome, Reporter, run_search
 from runtime.proxy import find_device
@@ -86,6 +87,7 @@ def begin(
     wanted = replace(config or RunConfig(), **changes)
     find_device(wanted.proxy.device)
     choose_backend(wanted.proxy.backend)
+    check_costs_wanted(wanted)
     if out is not None:
         refuse_existing(Path(out))
     text = load_corpus(wanted.corpus if corpus is None else corpus)

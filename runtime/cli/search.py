@@ -12,6 +12,7 @@ import typer
 from evolution import STRATEGIES, OperationPriorityEvolution, RegularizedEvolution
 from graphir import InputError
 from graphir.checks import excerpt
+from graphir.devices import DEVICES
 from runtime.cli.app import app
 from runtime.console import make_console, say
 from runtime.proxy_config import TASKS
@@ -73,8 +74,25 @@ def search(
         typer.Option(help=f"Weight of a candidate against the next one (opnas); by default {_OPNAS.decay}."),
     ] = None,
     objectives: Annotated[
-        str | None, typer.Option(help="Of nsga2, with - in front of what is minimised: score,-parameters")
+        str | None,
+        typer.Option(
+            help="Of nsga2, with - in front of what is minimised: score,-parameters,-operations,-roofline_ms"
+        ),
     ] = None,
+    latency_device: Annotated[
+        str | None,
+        typer.Option(help=f"Record the roofline latency on it as roofline_ms: {', '.join(DEVICES).lower()}."),
+    ] = None,
+    latency_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of a sequence of that pass; by default --seq-len.")
+    ] = None,
+    measure_latency: Annotated[
+        bool,
+        typer.Option(
+            "--measure-latency",
+            help="Record the latency measured here as latency_ms; takes time, differs from run to run.",
+        ),
+    ] = False,
     extended: Annotated[bool, typer.Option(help="Draw from the extended set of operations.")] = False,
     layers: Annotated[int, typer.Option(help="Layers of a backbone.")] = _DEFAULT.space.layers,
     hidden_size: Annotated[int, typer.Option(help="Width of a token.")] = _DEFAULT.space.hidden_size,
@@ -173,6 +191,9 @@ def search(
             candidate_steps=candidate_steps,
             device=device,
             backend=backend,
+            latency_device=latency_device,
+            latency_tokens=latency_tokens,
+            measure_latency=measure_latency,
         ),
         winner_steps=winner_steps,
         comparison_steps=comparison_steps,

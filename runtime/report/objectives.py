@@ -36,16 +36,22 @@ class Objective:
 
 
 def objectives_of(candidates: Sequence[Candidate], config: RunConfig) -> tuple[Objective, ...]:
-    """Parameters, operations and roofline latency: as the evaluation recorded them, else from the cost of the graph.
+    """Parameters, operations and roofline latency, as the evaluation recorded them, else from the cost of the graph;
+    then a latency that was measured, and what else the search minimised.
 
     Args:
         candidates: those that have a score.
         config: the proxy's length and batch are those of the pass that is counted.
     """
     proxy = config.proxy
-    size = f"a pass of {proxy.batch_size} x {proxy.seq_len} tokens"
+    tokens = proxy.seq_len if proxy.latency_tokens is None else proxy.latency_tokens
+    size = f"a pass of {proxy.batch_size} x {tokens} tokens"
 
-    costs = {c.index: cost_of(c.backbone, proxy.seq_len, proxy.batch_size) for c in candidates}
+    def recorded(name: str) -> dict[int, float] | None:
+        values = {c.index: c.metrics.get(name, math.nan) for c in candidates}
+        return values if values and all(map(math.isfinite, values.values())) else None
+
+    costs = {c.index: cost_of(c.backbone, tokens, proxy.batch_size) for c in candidates}
     table: dict[str, tuple[str, str, Callable[[Cost], float]]] = {
         "parameters": ("of all layers, without embeddings", "", lambda cost: cost.parameters),
         "operations": (f"of {size}", "", lambda cost: cost.flops),
@@ -53,13 +59,26 @@ def objectives_of(candidates: Sequence[Candidate], config: RunConfig) -> tuple[O
     }
     found = []
     for name, (title, unit, counted) in table.items():
-        recorded = {c.index: c.metrics.get(name, math.nan) for c in candidates}
-        if recorded and all(map(math.isfinite, recorded.values())):
-            found.append(Objective(name, "as recorded with the evaluation", unit, recorded))
-        else:
-            found.append(
-                Objective(name, title, unit, {index: counted(cost) for index, cost in costs.items()})
-            )
+        values = recorded(name)
+        if values is not None:
+            found.append(Objective(name, "as recorded with the evaluation", unit, values))
+        elif name != "latency" or recorded("roofline_ms") is None:
+            values = {index: counted(cost) for index, cost in costs.items()}
+            found.append(Objective(name, title, unit, values))
+    milliseconds = {
+        "roofline_ms": f"roofline of {size} on {proxy.latency_device}, of attention by the plan of its kernels",
+        "latency_ms": "measured where the search ran",
+    }
+    for name, title in milliseconds.items():
+        values = recorded(name)
+        if values is not None:
+            found.append(Objective(name, title, "s", {index: ms / 1e3 for index, ms in values.items()}))
+    known = {objective.name for objective in found}
+    for wanted in config.strategy_settings.get("objectives", ()):
+        name = wanted.removeprefix("-")
+        values = recorded(name)
+        if wanted.startswith("-") and name not in known and values is not None:
+            found.append(Objective(name, "an objective of the search", "", values))
     return tuple(found)
 
 

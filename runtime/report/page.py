@@ -19,7 +19,7 @@ from runtime.report.data import RunData
 from runtime.report.lineage import lineage
 from runtime.report.objectives import Objective, objectives_of
 from runtime.report.plots import Plot, pareto_plot, priority_plot, score_plot
-from runtime.report.priorities import priority_history
+from runtime.report.priorities import priority_maps
 from runtime.report.ranking import made_by, metric_names, objective_cell, rank
 from runtime.report.tables import Table, show, tables_of
 
@@ -62,7 +62,10 @@ def render(run: RunData, version: str | None = None) -> str:
     served = version is not None
     objectives = objectives_of(run.ranked, run.config)
     steps, older = lineage(run, MOST_STEPS)
-    drawn = {c.index: c for c in (*run.ranked[:DRAWN], *(step.candidate for step in steps))}
+    drawn = {
+        c.index: c
+        for c in (*run.ranked[:DRAWN], *(c for step in steps for c in (step.candidate, step.mate) if c))
+    }
     places = {c.index: place for place, c in enumerate(run.ranked, 1)}
     plots = _plots(run, objectives)
     script, plotly = _script(served), _plotly() if any(plots.values()) else ""
@@ -99,8 +102,7 @@ def _plots(run: RunData, objectives: tuple[Objective, ...]) -> dict[str, list[Pl
     if not run.ranked:
         return {"scores": [], "pareto": [], "priorities": []}
     found = {"scores": [score_plot(run)], "pareto": [pareto_plot(run, o) for o in objectives]}
-    history = priority_history(run)
-    found["priorities"] = [] if history is None else [priority_plot(history)]
+    found["priorities"] = [priority_plot(one) for one in priority_maps(run)]
     return found
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from evolution import Candidate
 from runtime.report.data import RunData
 from runtime.report.objectives import Objective, pareto_front
-from runtime.report.priorities import PriorityHistory
+from runtime.report.priorities import PriorityMap
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -83,31 +83,51 @@ def pareto_plot(run: RunData, objective: Objective) -> Plot:
     return _plot(f"pareto-{objective.name}", f"Score against {objective.name}", note.strip(), figure)
 
 
-def priority_plot(history: PriorityHistory) -> Plot:
-    """The chance of each operation to be drawn, over time."""
+_FAMILIES = {"operation": "operation", "kind": "kind of layer", "kernel_size": "kernel size"}
+_PLACES = {
+    "position": ("layer", "each layer has priorities of its own"),
+    "neighbour": (
+        "neighbour",
+        "for an operation the one that uses its result, for a layer the kind of the one before it",
+    ),
+}
+"""What a context is, on the axis and in words."""
+
+
+def priority_plot(found: PriorityMap) -> Plot:
+    """The chance of each choice of a family to be drawn, over time or from context to context."""
     import plotly.graph_objects as go
 
-    names = history.operations[::-1]  # plotly's first row is the lowest
-    figure = _figure("candidates", "", height=110 + ROW_HEIGHT * len(names))
+    names = found.names[::-1]  # plotly's first row is the lowest
+    over_time = found.across == "candidates"
+    axis, place = ("candidates", "") if over_time else _PLACES[found.across]
+    figure = _figure(axis, "", height=120 + ROW_HEIGHT * len(names))
+    where = "after %{x} candidates" if over_time else f"{axis} %{{x}}"
     figure.add_trace(
         go.Heatmap(
-            x=[str(moment) for moment in history.moments],
+            x=[column if over_time else _words(column) for column in found.columns],
             y=[_words(name) for name in names],
-            z=[list(row) for row in history.chances[::-1]],
-            customdata=[list(row) for row in history.priorities[::-1]],
+            z=[list(row) for row in found.chances[::-1]],
+            customdata=[list(row) for row in found.priorities[::-1]],
             colorscale="Viridis",
             zmin=0.0,
             colorbar={"title": {"text": "chance"}, "tickformat": ".0%", "thickness": 12},
-            hovertemplate="%{y} after %{x} candidates<br>chance %{z:.1%}, priority %{customdata:.3f}<extra></extra>",
+            hovertemplate=f"%{{y}} {where}<br>chance %{{z:.1%}}, priority %{{customdata:.3f}}<extra></extra>",
         )
     )
-    figure.update_xaxes(type="category", nticks=8)
-    figure.update_yaxes(automargin=True, showgrid=False)
-    note = (
-        "The chance of each operation to be drawn by a mutation where all of them fit, "
-        "worked out after so many candidates."
-    )
-    return _plot("priorities", "Operation priority over time", note, figure)
+    figure.update_xaxes(type="category", nticks=8 if over_time else len(found.columns))
+    # A kernel size is a name, not a number on an axis.
+    figure.update_yaxes(type="category", automargin=True, showgrid=False)
+    family = _FAMILIES.get(found.family, found.family)
+    if over_time:
+        note = (
+            f"The chance of each {family} to be drawn by a mutation where all fit, after so many candidates."
+        )
+        name = "priorities" if found.family == "operation" else f"priorities-{found.family.replace('_', '-')}"
+        return _plot(name, f"{family[0].upper()}{family[1:]} priority over time", note, figure)
+    note = f"The same after the last candidate, by {found.across}: {place}. A place where nothing was seen is missing."
+    name = f"priorities-{found.family.replace('_', '-')}-by-{found.across}"
+    return _plot(name, f"{family[0].upper()}{family[1:]} priority by {found.across}", note, figure)
 
 
 def improvements(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from evolution.pareto import crowding_distances, dominates, nondominated_fronts
+from evolution.pareto import crowding_distances, dominates, first_front, nondominated_fronts
 
 
 def fronts_by_peeling(vectors):
@@ -34,17 +34,21 @@ def test_fronts_are_those_of_the_definition(objectives, seed):
     rng = Random(seed)
     # Few values, so that many are equal in one objective or in all.
     vectors = [tuple(float(rng.randrange(6)) for _ in range(objectives)) for _ in range(rng.randrange(1, 40))]
-    assert nondominated_fronts(vectors) == fronts_by_peeling(vectors), f"seed {seed}"
+    expected = fronts_by_peeling(vectors)
+    assert nondominated_fronts(vectors) == expected, f"seed {seed}"
+    assert first_front(vectors) == expected[0], f"seed {seed}"
 
 
 def test_nothing_has_no_front_and_no_distance():
     assert nondominated_fronts([]) == []
+    assert first_front([]) == []
     assert crowding_distances([]) == []
 
 
 def test_what_is_missing_is_dominated():
     assert dominates((0.0, 1.0), (0.0, -math.inf))
     assert nondominated_fronts([(0.0, -math.inf), (0.0, 1.0)]) == [[1], [0]]
+    assert first_front([(0.0, -math.inf), (0.0, 1.0)]) == [1]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -53,7 +53,7 @@ def test_an_evaluation_has_the_promised_numbers(evaluator):
     judge: Evaluator = evaluator
     backbone = backbones(1)[0]
     evaluation = judge.evaluate(backbone, seed=0, budget=3)
-    assert set(evaluation.metrics) == {"accuracy", "loss", "tokens_per_second", "parameters"}
+    assert set(evaluation.metrics) == {"accuracy", "loss", "tokens_per_second", "parameters", "operations"}
     assert evaluation.score == -evaluation.metrics["loss"]
     assert 0.0 <= evaluation.metrics["accuracy"] <= 1.0
     assert evaluation.metrics["tokens_per_second"] > 0

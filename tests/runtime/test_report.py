@@ -4,11 +4,12 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 import opnas
-from evolution import Study
+from evolution import Mutation, Study
 from graphir import OpnasError
 from graphir.cost import backbone_cost
 from runtime.proxy_config import PROXY_SPACE
@@ -151,6 +152,56 @@ def test_priorities_are_those_of_the_strategy_after_so_many_candidates(page, run
         wanted = priority.probabilities()
         found = {name.replace(" ", "_"): row[place] for name, row in zip(heat["y"], heat["z"], strict=True)}
         assert found == pytest.approx(wanted, abs=1e-12)  # the same sums, through JSON
+
+
+def test_kinds_and_kernel_sizes_have_priorities_as_operations_do(page, run, candidates):
+    now = run.config.make_strategy().priorities(candidates, SPACE)
+    for family in ("kind", "kernel_size"):
+        (heat,) = figure(page, f"priorities-{family.replace('_', '-')}")["data"]
+        found = {name: row[-1] for name, row in zip(heat["y"], heat["z"], strict=True)}
+        assert found == pytest.approx(now.plain[family].probabilities(), abs=1e-12)
+
+
+@pytest.mark.parametrize("context", ["position", "neighbour"])
+def test_priorities_apart_by_context_have_a_column_for_each(tmp_path, candidates, context):
+    run = synthetic_run(tmp_path / "run", candidates, strategy_settings={"context": context})
+    page, now = Page(render_run(run.folder)), run.config.make_strategy().priorities(candidates, SPACE)
+    for family, stem in (("operation", "priorities-operation"), ("kernel_size", "priorities-kernel-size")):
+        (heat,) = figure(page, f"{stem}-by-{context}")["data"]
+        columns = {
+            context: priority.probabilities()
+            for (of, context), priority in now.placed.items()
+            if of == family
+        }
+        assert len(heat["x"]) == len(columns) > 1
+        for place, label in enumerate(heat["x"]):
+            key = int(label) - 1 if context == "position" else label.replace(" ", "_")
+            wanted = columns[key if key != "output" or key in columns else ""]
+            found = {n.replace(" ", "_"): row[place] for n, row in zip(heat["y"], heat["z"], strict=True)}
+            assert found == pytest.approx(wanted, abs=1e-12)
+
+
+def test_a_crossover_shows_its_second_parent_with_what_is_not_as_in_either(tmp_path, candidates):
+    first, second, child = candidates[0], candidates[1], candidates[2]
+    mutation = Mutation("crossover", "layers taken from the second parent: 1", mate=1)
+    backbone = replace(first.backbone, layers=(second.backbone.layers[0], first.backbone.layers[1]))
+    child = replace(child, backbone=backbone, parent=0, mutation=mutation, score=9.0)
+    page = Page(render_run(synthetic_run(tmp_path / "run", [first, second, child]).folder))
+    (said,) = [e.text for e in page.all("p", "lineage") if e.attributes["class"] == "mate"]
+    assert said.startswith("second parent: candidate 1, score")
+    titles = [e.text for e in page.all("summary", "lineage")]
+    assert titles == ["what is not as in the first parent", "what is not as in the second parent"]
+    texts = [e.text.strip() for e in page.all("pre", "lineage")]
+    assert texts == [str(parent.backbone.diff(backbone)) for parent in (first, second)]
+    assert page.all("details", "candidate-1"), "the second parent is drawn among the candidates"
+
+
+@pytest.mark.parametrize("mate", [2, 99, -1])
+def test_a_second_parent_that_cannot_be_one_is_left_out(tmp_path, candidates, mate):
+    mutation = Mutation("crossover", "of a stranger's study", mate=mate)
+    child = replace(candidates[2], parent=0, mutation=mutation, score=9.0)
+    page = Page(render_run(synthetic_run(tmp_path / "run", [*candidates[:2], child]).folder))
+    assert not [e for e in page.all("p", "lineage") if e.attributes["class"] == "mate"]
 
 
 def test_a_strategy_without_priorities_says_so(tmp_path, candidates):
