@@ -6,6 +6,7 @@ import json
 import sqlite3
 from typing import Any
 
+from evolution.candidate import STOPPED
 from evolution.errors import StudyError
 
 APPLICATION_ID = 0x6F706E61
@@ -24,6 +25,10 @@ _DRAWS = """CREATE TABLE draws (
         candidate INTEGER NOT NULL REFERENCES candidates,
         operation TEXT NOT NULL
     ) STRICT"""
+
+_RANKING = f"json_extract(metrics, '$.{STOPPED}') IS NOT NULL, score DESC"
+BY_RANK = f"{_RANKING}, number"
+"""`evolution.candidate.ranking` in SQL."""
 
 TABLES = {
     1: (
@@ -64,12 +69,12 @@ TABLES = {
         digest TEXT NOT NULL
     ) STRICT""",
         _DRAWS,
-        "CREATE INDEX ranking ON candidates (score DESC)",
+        f"CREATE INDEX ranking ON candidates ({_RANKING})",
     ),
 }
 """The statements of a study, by its version. In version 2 ``backbone`` is JSON compressed by zlib, ``digest`` what the
-seal was after this candidate (`evolution.seal`), and the index holds the ranking: the row numbers of equal scores
-ascend in it, and candidates without a score come last."""
+seal was after this candidate (`evolution.seal`), and the index holds the ranking: those that were stopped behind those
+that finished, the row numbers of equal scores ascending."""
 
 SELECT_DRAWS = "SELECT operation, count(*) FROM draws GROUP BY operation ORDER BY operation"
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 from evolution.candidate import Candidate, ranking
 from evolution.errors import StudyError
 from evolution.rows import from_row, insert_row, select_rows, to_row
-from evolution.schema import SELECT_DRAWS, VERSION, check_tables, create_tables, to_json
+from evolution.schema import BY_RANK, SELECT_DRAWS, VERSION, check_tables, create_tables, to_json
 from evolution.seal import NOT_WHOLE, Seal, check_counts, check_length, check_row, read_seal, write_seal
 from evolution.study_file import connected, for_people, has_journal, locked, snapshot, undo_killed_commit
 
@@ -222,7 +222,7 @@ class Study:
             StudyError: where one of them cannot be read or is not what was committed (`evolution.seal` says what this
                 cannot see).
         """
-        found = self._some("WHERE score IS NOT NULL ORDER BY score DESC, number LIMIT ?", n)
+        found = self._some(f"WHERE score IS NOT NULL ORDER BY {BY_RANK} LIMIT ?", n)
         if found != sorted(found, key=ranking):
             raise StudyError(f"the index of {self.path.name} does not fit its candidates: {NOT_WHOLE}")
         return found

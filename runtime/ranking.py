@@ -93,3 +93,20 @@ def print_study(study: Study, title: str, console: Console) -> None:
         say(console, best[0].backbone.summary())
     for candidate in failures:
         say(console, f"candidate {candidate.index} failed: {printable(str(candidate.reason))}")
+
+
+def print_candidate(candidate: Candidate, console: Console) -> None:
+    """All that a study knows of a candidate, and its layers."""
+    made = "random" if candidate.parent is None else f"made from {candidate.parent}: {candidate.mutation}"
+    mate = None if candidate.mutation is None else candidate.mutation.mate
+    if mate is not None:
+        made += f" (second parent: {mate})"
+    say(console, f"candidate {candidate.index}, {printable(made)}", "bold")
+    if candidate.score is None:
+        say(console, f"failed: {printable(str(candidate.reason))}")
+    else:
+        say(console, f"score {candidate.score:.5f}")
+    for name, value in sorted(candidate.metrics.items()):
+        say(console, f"  {printable(name)}: {value:.6g}")
+    say(console, f"evaluated in {candidate.seconds:.1f} s, seed {candidate.seed}")
+    say(console, candidate.backbone.summary())

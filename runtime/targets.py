@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from evolution import Candidate, Study
 from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, OpnasError, PresetError, presets
 from graphir.backbone import BACKBONE_FORMAT
+from graphir.checks import excerpt
 from graphir.diff import Difference
 from graphir.files import read_json
 
@@ -25,8 +27,9 @@ def resolve(text: str) -> Target:
     """The graph or backbone that ``text`` names.
 
     Args:
-        text: a preset (``autobert-zero/6``), a graph or backbone file, the folder of a search (its best
-            backbone) or of an exported model, or a formula (``softmax(Q @ K.T) @ V``).
+        text: a preset (``autobert-zero/6``), a graph or backbone file, the folder or study of a search (its best
+            backbone) or one of its candidates (``RUN#17``), the folder of an exported model, or a formula
+            (``softmax(Q @ K.T) @ V``).
 
     Raises:
         TargetError: where it is none of these.
@@ -36,7 +39,12 @@ def resolve(text: str) -> Target:
         return presets.get(text)
     path = Path(text)
     if _exists(path):
-        return _of_folder(path) if path.is_dir() else load_target(path)
+        if path.is_dir():
+            return _of_folder(path)
+        return _best_of(path, str(path)) if is_study(path) else load_target(path)
+    candidate = candidate_named(text)
+    if candidate is not None:
+        return _with_named_graphs(candidate.backbone)
     if any(sign in text for sign in "@(+;"):
         return AttentionGraph.from_expression(text, name="formula")
     if path.suffix == ".json":
@@ -45,6 +53,35 @@ def resolve(text: str) -> Target:
         return presets.get(text)
     except PresetError as error:
         raise TargetError(str(error)) from None
+
+
+def is_study(path: Path) -> bool:
+    """Whether a file is the study of a search, or would be one if it were whole."""
+    if not path.is_file() or path.suffix == ".db":
+        return path.is_file()
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
+
+
+def candidate_named(text: str) -> Candidate | None:
+    """The candidate that ``RUN#17`` or ``STUDY.db#17`` names; None where the text names something else.
+
+    Raises:
+        TargetError: where what stands before ``#`` is no search, or what stands after it no number.
+        StudyError: where there is no such candidate, or the study cannot be read.
+    """
+    place, sign, number = text.rpartition("#")
+    path = Path(place)
+    if not sign or not place or not _exists(path):
+        return None
+    if path.is_dir() and folder_kind(path) == "search":
+        path = path / "study.db"
+    if not is_study(path) and path.name != "study.db":
+        raise TargetError(f"{place} is no search: only the candidates of a search have numbers")
+    if not number.isdecimal() or len(number) > 18:
+        raise TargetError(f"a candidate is named by its number, such as {place}#17, not {excerpt(number)}")
+    with Study.open(path, readonly=True) as study:
+        return study.candidate(int(number))
 
 
 FolderKind = Literal["search", "model"]
@@ -134,10 +171,14 @@ def _of_folder(folder: Path) -> Backbone:
 def _best_of_run(folder: Path) -> Backbone:
     from runtime.run import Run
 
-    with Run.open(folder).open_study(readonly=True) as study:
+    return _best_of(Run.open(folder).study_path, str(folder))
+
+
+def _best_of(path: Path, search: str) -> Backbone:
+    with Study.open(path, readonly=True) as study:
         best = study.best(1)
     if not best:
-        raise TargetError(f"the search in {folder} has no successful candidate yet")
+        raise TargetError(f"the search in {search} has no successful candidate yet")
     return _with_named_graphs(best[0].backbone)
 
 

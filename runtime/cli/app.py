@@ -22,7 +22,8 @@ app = typer.Typer(
 TargetArgument = Annotated[
     str,
     typer.Argument(
-        help="A preset, a graph or backbone file, a formula, or the folder of a search or a model."
+        help="A preset, a graph or backbone file, a formula, the folder of a search or a model, a study, "
+        "or a candidate: RUN#17."
     ),
 ]
 

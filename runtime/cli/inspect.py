@@ -17,7 +17,8 @@ from runtime.console import make_console, say
 def inspect(
     target: TargetArgument,
     form: Annotated[
-        Literal["text", "latex", "dot", "mermaid", "json"], typer.Option("--format", help="What to print.")
+        Literal["text", "latex", "dot", "mermaid", "json", "model-explorer"],
+        typer.Option("--format", help="What to print; model-explorer is a file for Model Explorer."),
     ] = "text",
     source: Annotated[bool, typer.Option(help="Print the generated Python instead.")] = False,
     backend: Annotated[
@@ -45,6 +46,7 @@ def inspect(
     """Look at a graph, a backbone, the candidates of a search, or an exported model."""
     from graphir import AttentionGraph
     from graphir.drawing import check_suffix
+    from graphir.model_explorer import to_model_explorer
     from runtime.targets import folder_kind, folder_named, resolve
 
     if draw is not None:
@@ -63,6 +65,8 @@ def inspect(
         from runtime.run import Run
 
         print_run(Run.open(folder), make_console())
+        return
+    if plain and folder is None and _print_of_study(target):
         return
     found = resolve(target)
     if draw is not None:
@@ -90,8 +94,33 @@ def inspect(
             "dot": found.to_dot,
             "mermaid": found.to_mermaid,
             "json": lambda: json.dumps(found.to_dict(), indent=2),
+            "model-explorer": lambda: json.dumps(to_model_explorer(found), indent=2),
         }
         print(written[form]())
+
+
+def _print_of_study(target: str) -> bool:
+    """Print a study, or a candidate of one; False where the target is neither."""
+    from evolution import Study
+    from graphir import presets
+    from runtime.ranking import print_candidate, print_study
+    from runtime.targets import candidate_named, is_study
+
+    path = Path(target)
+    if target in presets.names():
+        return False
+    try:
+        study_file = is_study(path)
+    except (OSError, ValueError):  # a formula too long for a path
+        return False
+    if study_file:
+        with Study.open(path, readonly=True) as study:
+            print_study(study, f"{path}: {len(study)} candidates", make_console())
+        return True
+    candidate = candidate_named(target)
+    if candidate is not None:
+        print_candidate(candidate, make_console())
+    return candidate is not None
 
 
 def _inspect_tokens(folders: list[Path], text: Path | None, form: str, draw: Path | None) -> None:

@@ -155,3 +155,25 @@ def test_a_rung_that_the_budget_does_not_reach_is_refused(tmp_path):
     with pytest.raises(InputError, match="the rung 20 must be below the 20 steps"):
         RUNGS.check_budget(20)
     assert Stop(10, -math.inf) in RUNGS.stops([])
+
+
+def test_the_index_of_a_study_ranks_what_was_stopped_behind_what_finished(tmp_path):
+    rng = Random(0)
+    scores = [(0.9, True), (0.1, False), (0.5, True), (0.4, False)]
+    with Study.create(tmp_path / "study.db") as study:
+        for index, (score, stopped) in enumerate(scores):
+            backbone = random_backbone(rng, SPACE)
+            study.add(
+                Candidate(
+                    index,
+                    backbone,
+                    backbone.canonical_hash(),
+                    str(index),
+                    0,
+                    status="ok",
+                    score=score,
+                    metrics={STOPPED: 10.0} if stopped else {},
+                )
+            )
+        assert [c.index for c in study.best(4)] == [3, 1, 0, 2]
+        assert study.best(4) == study.ranked()
