@@ -79,7 +79,9 @@ def test_a_proposal_after_30_000_candidates_takes_milliseconds(name):
     seen, strategy = SeenBackbones(history), make_strategy(name)
 
     def proposed():
-        history.append(replace(propose(history, seen, SPACE, strategy, 0), status="ok", score=-5.0))
+        history.append(
+            replace(propose(history, seen, SPACE, strategy, 0, len(history)), status="ok", score=-5.0)
+        )
 
     proposed()  # what a resumed search does once: going through all that was found
     begun = time.perf_counter()
