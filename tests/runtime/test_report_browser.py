@@ -49,6 +49,7 @@ def opened(browser, address):
 def test_every_plot_and_drawing_is_there_and_nothing_is_complained_of(page, address):
     assert page.run("[...document.querySelectorAll('.plot')].map((plot) => plot.id)") == [
         "plot-scores", "plot-pareto-parameters", "plot-pareto-operations", "plot-pareto-latency", "plot-priorities",
+        "plot-priorities-kind", "plot-priorities-kernel-size",
     ]  # fmt: skip
     assert page.run(
         "[...document.querySelectorAll('.plot')].every((plot) =>"
