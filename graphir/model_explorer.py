@@ -26,7 +26,7 @@ def to_model_explorer(target: AttentionGraph | Backbone) -> dict[str, Any]:
         >>> from graphir import presets
         >>> (graph,) = to_model_explorer(presets.get("linear-cosine-attention"))["graphs"]
         >>> [node["label"] for node in graph["nodes"]][:3], graph["nodes"][-1]["incomingEdges"][0]["sourceNodeId"]
-        (['Q', 'K', 'V'], 'n4')
+        (['Q', 'K', 'V'], 'n1')
     """
     from graphir.graph import AttentionGraph
 
