@@ -97,10 +97,6 @@ def crash(time_of_call):
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def leave(time_of_call):
-    os._exit(3)
-
-
 DEEDS = {
     "hang": hang,
     "allocate slowly": allocate_slowly,
@@ -112,5 +108,4 @@ DEEDS = {
     "be killed once": be_killed_once,
     "be killed": be_killed,
     "crash": crash,
-    "leave": leave,
 }
