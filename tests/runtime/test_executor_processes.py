@@ -118,9 +118,9 @@ def test_what_a_candidate_does_costs_that_candidate_and_nothing_else(tmp_path, l
     )
     assert [replace(found[n], seconds=0.0) for n in (0, 2, 4, 6)] == [wanted[n] for n in (0, 2, 4, 6)]
     assert all(c.ok or c.seed % 5 == 0 for c in found if c.index not in numbers)
-    # The slow one takes a second to reach its limit; a busy machine may stretch that.
-    before_limit = limits.seconds or 2.0
-    assert all(c.seconds < before_limit + RECORDED_WITHIN for c in found)
+    # When a candidate reaches its limit of memory is for the machine to say, so that only time can be checked here.
+    if limits.seconds is not None:
+        assert all(c.seconds < limits.seconds + RECORDED_WITHIN for c in found)
 
 
 def test_a_worker_that_is_killed_once_costs_nothing(tmp_path):
