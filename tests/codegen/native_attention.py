@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
 
-from codegen.cpp import load_library, with_library
-from codegen.cpp.tensors import native_tensors
-
-
-class _Dropout(ctypes.Structure):
-    _fields_ = (("p", ctypes.c_float), ("seed", ctypes.c_int64))
+from codegen.cpp import load_library
+from codegen.cpp.program import Kept, NativeProgram
+from codegen.cpp.tensors import call_native
 
 
 @cache
-def library(name: str) -> ctypes.CDLL:
-    """``"softsign"`` or ``"softmax"``. Raises `NativeBuildError`."""
+def program(name: str) -> NativeProgram:
+    """``"softsign"`` or ``"softmax"``."""
     text = (Path(__file__).parent / "native" / f"{name}.cpp").read_text(encoding="utf-8")
-    return load_library(with_library(text), name)
+    if name == "softsign":
+        return NativeProgram("softsign(Q @ K.T) @ V", ("q", "k", "v"), text)
+    kept = (Kept("logsumexp", ("S",), 2),)
+    return NativeProgram(
+        "softmax(scale(Q @ K.T)) @ V", ("q", "k", "v"), text, kept, reads_out=True, dropout=True
+    )
 
 
 @dataclass
 class NativeAttention:
-    """One structure on tensors q, k, v ``[B, H, S, D]``; key_mask bool ``[B, S]`` or None."""
+    """One structure on q, k, v ``[B, H, S, D]``, without PyTorch's operators; key_mask bool ``[B, S]`` or None."""
 
     name: str
     q: torch.Tensor
@@ -37,9 +38,9 @@ class NativeAttention:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        batch, heads, tokens, _ = self.q.shape
+        self.program = program(self.name)
         self.out = torch.full_like(self.q, torch.nan)
-        self.logsumexp = torch.full((batch, heads, 2, tokens), torch.nan)
+        self.kept = [torch.full(value.shape(*self.q.shape), torch.nan) for value in self.program.kept]
 
     def forward(self) -> torch.Tensor:
         self._call("forward", self.q, self.k, self.v, self.out)
@@ -48,17 +49,11 @@ class NativeAttention:
     def backward(self, g: torch.Tensor) -> list[torch.Tensor]:
         """Gradients of q, k and v, after `forward`."""
         gradients = [torch.full_like(x, torch.nan) for x in (self.q, self.k, self.v)]
-        kept = (self.out, g) if self.name == "softmax" else (g,)
-        self._call("backward", self.q, self.k, self.v, *kept, *gradients)
+        out = (self.out,) if self.program.reads_out else ()
+        self._call("backward", self.q, self.k, self.v, *out, g, *gradients)
         return gradients
 
     def _call(self, direction: str, *tensors: torch.Tensor) -> None:
-        failed = getattr(library(self.name), direction)(
-            native_tensors(tensors),
-            None if self.key_mask is None else ctypes.c_void_p(self.key_mask.data_ptr()),
-            (ctypes.c_long * 4)(*self.q.shape),
-            ctypes.byref(_Dropout(self.dropout_p, self.seed)),
-            ctypes.c_void_p(self.logsumexp.data_ptr()),
-            torch.get_num_threads(),
-        )
-        assert not failed
+        function = getattr(load_library(self.program.source, self.name), direction)
+        seed = torch.tensor([self.seed]) if self.dropout_p else None
+        call_native(function, tensors, self.kept, self.key_mask, seed, self.dropout_p)

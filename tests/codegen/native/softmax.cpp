@@ -2,34 +2,14 @@
 
 constexpr long OWN = 64, LOOP = 64;
 
-struct Shape {
-    long batch, heads, tokens, head_dim;
-};
-
-struct Dropout {
-    float p;
-    int64_t seed;
-};
-
-INLINE Integers numbers_from(long first) {
-    Integers number;
-    UNROLL for (long lane = 0; lane < WIDTH; lane++) number[lane] = (int32_t)(first + lane);
-    return number;
-}
-
-// Positions of the WIDTH tokens from `first` on; those that do not exist are anything.
-INLINE Integers positions_at(const Head& x, long first, long count) {
-    if (!x.positions) return numbers_from(first);
-    Integers place;
-    for (long lane = 0; lane < WIDTH; lane++) place[lane] = x.positions[smaller(first + lane, count - 1)];
-    return place;
-}
-
-// tensors: q, k, v, out [B, H, S, D]; logsumexp [B, H, 2, S]: of real tokens, in order, its maximum and, in base 2, the rest
+// tensors: q, k, v, out [B, H, S, D]; kept: logsumexp [B, H, 2, S], of real tokens, in
+// order: its maximum and, in base 2, the rest
 EXPORTED int forward(
-    const Tensor* tensors, const uint8_t* mask, const Shape* shape, const Dropout* dropout, float* logsumexp, int threads
+    const Tensor* tensors, float* const* kept, const uint8_t* mask, const Shape* shape, const Dropout* dropout,
+    int threads
 ) {
     long batch = shape->batch, heads = shape->heads, tokens = shape->tokens, head_dim = shape->head_dim;
+    float* logsumexp = kept[0];
     long blocks = (tokens + OWN - 1) / OWN;
     float scale = 1.0f / __builtin_sqrtf((float)head_dim);
     int32_t* counts = (int32_t*)malloc(sizeof(int32_t) * (batch + 1));
@@ -64,11 +44,11 @@ EXPORTED int forward(
             if (add_weights(loop, own, p, maximum, weight_sum, repair)) scale_rows(own, head_dim, out, repair);
             if (dropout->p > 0.0f)
                 for (long c = 0; c < own; c += WIDTH) {
-                    Integers row = positions_at(q_head, first + c, count);
+                    Integers row = positions_at(real, first + c, count);
                     for (long r = 0; r < loop; r++) {
                         Integers column = Integers{} + (real ? real[j + r] : (int32_t)(j + r));
-                        Vector kept = keep(dropout->seed, 0, (int32_t)head, row, column, dropout->p);
-                        put(row_of(p, r) + c, at(row_of(p, r) + c) * kept);
+                        Vector keeps = keep(dropout->seed, 0, (int32_t)head, row, column, dropout->p);
+                        put(row_of(p, r) + c, at(row_of(p, r) + c) * keeps);
                     }
                 }
             Tile v = load(v_head, j, loop, head_dim, v_place);
@@ -90,9 +70,11 @@ EXPORTED int forward(
 
 // tensors: q, k, v, out, g, dq, dk, dv [B, H, S, D]; one pass over pairs of blocks, a program owns a head
 EXPORTED int backward(
-    const Tensor* tensors, const uint8_t* mask, const Shape* shape, const Dropout* dropout, float* logsumexp, int threads
+    const Tensor* tensors, float* const* kept, const uint8_t* mask, const Shape* shape, const Dropout* dropout,
+    int threads
 ) {
     long batch = shape->batch, heads = shape->heads, tokens = shape->tokens, head_dim = shape->head_dim;
+    const float* logsumexp = kept[0];
     float scale = 1.0f / __builtin_sqrtf((float)head_dim);
     int32_t* counts = (int32_t*)malloc(sizeof(int32_t) * (batch + 1));
     if (!counts) return 1;
@@ -140,13 +122,13 @@ EXPORTED int backward(
                     for (long c = 0; c < own; c += WIDTH) {
                         Vector scores = at(row_of(p, r) + c), dp = at(row_of(ds, r) + c);
                         Vector weights = exp2_of_negative((scale * scores - most) * LOG2E - other);
-                        Vector kept = all(1.0f);
+                        Vector keeps = all(1.0f);
                         if (dropout->p > 0.0f)
-                            kept = keep(
-                                dropout->seed, 0, (int32_t)head, row, positions_at(k_head, j + c, count), dropout->p
+                            keeps = keep(
+                                dropout->seed, 0, (int32_t)head, row, positions_at(real, j + c, count), dropout->p
                             );
-                        put(row_of(p, r) + c, weights * kept);
-                        put(row_of(ds, r) + c, weights * (dp * kept - row_term));
+                        put(row_of(p, r) + c, weights * keeps);
+                        put(row_of(ds, r) + c, weights * (dp * keeps - row_term));
                     }
                 }
                 multiply_transposed(own, head_dim, loop, p, g, dv, true);

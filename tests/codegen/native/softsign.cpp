@@ -2,13 +2,9 @@
 
 constexpr long OWN = 64, LOOP = 64;
 
-struct Shape {
-    long batch, heads, tokens, head_dim;
-};
-
 // tensors: q, k, v, out [B, H, S, D]
 EXPORTED int forward(
-    const Tensor* tensors, const uint8_t* mask, const Shape* shape, const void*, float*, int threads
+    const Tensor* tensors, float* const*, const uint8_t* mask, const Shape* shape, const Dropout*, int threads
 ) {
     long batch = shape->batch, heads = shape->heads, tokens = shape->tokens, head_dim = shape->head_dim;
     int32_t* counts = (int32_t*)malloc(sizeof(int32_t) * (batch + 1));
@@ -50,7 +46,7 @@ EXPORTED int forward(
 
 // tensors: q, k, v, g, dq, dk, dv [B, H, S, D]; one pass over pairs of blocks, a program owns a head
 EXPORTED int backward(
-    const Tensor* tensors, const uint8_t* mask, const Shape* shape, const void*, float*, int threads
+    const Tensor* tensors, float* const*, const uint8_t* mask, const Shape* shape, const Dropout*, int threads
 ) {
     long batch = shape->batch, heads = shape->heads, tokens = shape->tokens, head_dim = shape->head_dim;
     int32_t* counts = (int32_t*)malloc(sizeof(int32_t) * (batch + 1));
