@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from codegen.algebra import Builder
 from codegen.contraction_order import order_contractions
+from codegen.cpp.compiler import NativeBuildError
+from codegen.cpp.program import NativeProgram
 from codegen.emit_torch import TorchProgram, write_program
 from codegen.generated import load_source
 from codegen.kernel_plan import KernelPlan, plan_kernels
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 Backend = Literal["auto", "torch", "triton"]
+AttentionBackend = Literal["auto", "torch", "triton", "cpp"]
 KERNELS_STEM = "kernels"
 """What modules of Triton kernels are, for their names."""
 
@@ -40,8 +43,8 @@ class CompiledAttention:
 
     Attributes:
         graph: the graph it was compiled from.
-        backend: ``"torch"`` or ``"triton"``: what ``source`` and ``plan`` describe.
-        source: the generated Python text, which imports only torch, and triton for kernels.
+        backend: ``"torch"``, ``"triton"`` or ``"cpp"``: what ``source`` and ``plan`` describe.
+        source: the generated Python text, which imports only torch, and triton for kernels; or the C++ text.
         plan: what it will do, and at which cost.
         program: what ``source`` was written from.
         function: the generated function itself.
@@ -51,13 +54,13 @@ class CompiledAttention:
     """
 
     graph: AttentionGraph
-    backend: Literal["torch", "triton"]
+    backend: Literal["torch", "triton", "cpp"]
     source: str
     plan: Plan | KernelPlan
-    program: TorchProgram | TritonProgram
+    program: TorchProgram | TritonProgram | NativeProgram
     function: Callable[..., torch.Tensor]
     elsewhere: Callable[..., torch.Tensor] | None = None
-    wanted: Backend = "torch"
+    wanted: AttentionBackend = "torch"
 
     def __call__(
         self,
@@ -89,28 +92,29 @@ class CompiledAttention:
         if not 0.0 <= dropout_p < 1.0:
             raise ValueError(f"dropout_p must be at least 0 and below 1, not {dropout_p}")
         function = self.function
-        if self.backend == "triton" and (reason := function.__globals__["problem"](x)):
+        if self.backend != "torch" and (reason := function.__globals__["problem"](x)):
             if self.elsewhere is None:
                 raise BackendError(f"{reason}: use backend='auto' or 'torch'")
             function = self.elsewhere
         return function(q, k, v, key_mask, dropout_p)
 
-    def __reduce__(self) -> tuple[Callable[..., CompiledAttention], tuple[AttentionGraph, Backend]]:
+    def __reduce__(self) -> tuple[Callable[..., CompiledAttention], tuple[AttentionGraph, AttentionBackend]]:
         return compile_attention, (self.graph, self.wanted)
 
 
-def compile_attention(graph: AttentionGraph, backend: Backend = "auto") -> CompiledAttention:
+def compile_attention(graph: AttentionGraph, backend: AttentionBackend = "auto") -> CompiledAttention:
     """Compile a graph into a function ``(q, k, v, key_mask=None, dropout_p=0.0) -> out``.
 
     Args:
         graph: the attention structure.
         backend: ``"torch"`` for the PyTorch form, which runs on any device; ``"triton"`` for fused kernels,
             forward and backward, on a GPU (or anywhere in Triton's interpreter, where the environment has
-            ``TRITON_INTERPRET=1`` before Triton is imported); ``"auto"`` takes kernels for tensors on a GPU and
-            the PyTorch form for others.
+            ``TRITON_INTERPRET=1`` before Triton is imported); ``"cpp"`` for fused kernels on a CPU, which a C++
+            compiler builds; ``"auto"`` takes kernels for tensors on a GPU and the PyTorch form for others.
 
     Raises:
-        BackendError: for ``"triton"`` where Triton is not installed.
+        BackendError: for ``"triton"`` where Triton is not installed, and for ``"cpp"`` where no compiler is, or where
+            the graph would store S x S values.
         InputError: for an unknown backend.
 
     Example:
@@ -121,6 +125,8 @@ def compile_attention(graph: AttentionGraph, backend: Backend = "auto") -> Compi
           S x D  linear combination
           S x D  scaled_dot_product_attention
     """
+    if backend == "cpp":
+        return _native(graph)
     return _compiled(graph, graph.name, backend, choose_backend(backend))
 
 
@@ -173,6 +179,25 @@ def _compiled(
     return CompiledAttention(
         graph, "triton", kernels.source, plan_kernels(kernels), kernels, function, elsewhere, wanted
     )
+
+
+@lru_cache(maxsize=1024)
+def _native(graph: AttentionGraph) -> CompiledAttention:
+    from codegen.cpp.operators import native_attention
+    from codegen.cpp.print import native_program
+
+    kernels = kernel_program(graph)
+    if kernels.squares:
+        raise BackendError(
+            "native kernels do not store S x S values, as this graph needs: use backend='torch'"
+        )
+    program = native_program(kernels)
+    try:
+        function = native_attention(program)
+    except NativeBuildError as error:
+        raise BackendError(str(error)) from error
+    plan = replace(plan_kernels(kernels), backend="cpp")
+    return CompiledAttention(graph, "cpp", program.source, plan, program, function, wanted="cpp")
 
 
 def torch_source(program: TorchProgram, title: str) -> str:

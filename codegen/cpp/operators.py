@@ -16,7 +16,7 @@ from codegen.cpp.tensors import TYPES, call_native
 MAX_HEAD_DIM = 256
 
 
-def native_problem(x: Tensor) -> str:
+def problem(x: Tensor) -> str:
     """Why native kernels cannot take a tensor like x [B, H, S, D]; empty where they can."""
     if x.device.type not in ("cpu", "meta"):
         return f"native kernels need tensors on a CPU, and these are on {x.device}"
@@ -95,7 +95,7 @@ def _register(program: NativeProgram) -> None:
     def forward_shapes(*arguments: Any) -> Any:
         x = arguments[0]
         out = x.new_empty(x.shape)
-        kept = [x.new_empty(value.shape(*x.shape), dtype=torch.float32) for value in program.kept]
+        kept = [x.new_zeros(value.shape(*x.shape), dtype=torch.float32) for value in program.kept]
         return (out, *kept) if kept else out
 
     def backward(g: Tensor, *arguments: Any) -> Any:
@@ -106,7 +106,10 @@ def _register(program: NativeProgram) -> None:
         )
         _check((*inputs, g), key_mask)
         out, kept = (read[:1], read[1:]) if program.reads_out else ((), read)
-        gradients = [x.new_empty(x.shape) for x in inputs]
+        gradients = [
+            (x.new_zeros if name in program.constant else x.new_empty)(x.shape)
+            for name, x in zip(program.inputs, inputs, strict=True)
+        ]
         library = load_library(program.source, "attention")
         whole = [value.contiguous() for value in kept]
         call_native(library.backward, (*inputs, *out, g, *gradients), whole, key_mask, seed, dropout_p)
@@ -144,7 +147,7 @@ def _results(count: int) -> str:
 def _check(inputs: tuple[Tensor, ...], key_mask: Tensor | None) -> None:
     """Refuse what the kernels would read wrongly."""
     x = inputs[0]
-    if reason := native_problem(x):
+    if reason := problem(x):
         raise RuntimeError(reason)
     for other in inputs:
         if (other.shape, other.dtype, other.device) != (x.shape, x.dtype, x.device):

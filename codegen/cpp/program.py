@@ -16,7 +16,7 @@ class Kept:
 
     Attributes:
         name: in the text.
-        axes: ``("S",)``, ``("S", "D")`` and so on; along S stand the real tokens, in order.
+        axes: ``("S",)``, ``("S", "D")`` and so on, S first; along S stand the real tokens, in order.
         parts: values of these axes; a logsumexp is a maximum and the rest.
     """
 
@@ -25,9 +25,9 @@ class Kept:
     parts: int = 1
 
     def shape(self, batch: int, heads: int, tokens: int, head_dim: int) -> tuple[int, ...]:
-        """Of the tensor: ``[batch, heads, parts, ...]``."""
-        sizes = {"S": tokens, "D": head_dim}
-        return (batch, heads, self.parts, *(sizes[axis] for axis in self.axes))
+        """Of the tensor: ``[batch, heads, parts, ...]``, lengths up to a multiple of 16."""
+        sizes = {"S": (tokens + 15) // 16 * 16, "D": (head_dim + 15) // 16 * 16}
+        return (batch, heads, self.parts, *([sizes[axis] for axis in self.axes] or [16]))
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class NativeProgram:
         kept: what the forward keeps.
         reads_out: whether the backward reads the result.
         dropout: whether there is a softmax that dropout works on.
+        constant: inputs that have no gradient: it is zero.
     """
 
     equation: str
@@ -57,6 +58,7 @@ class NativeProgram:
     kept: tuple[Kept, ...] = ()
     reads_out: bool = False
     dropout: bool = False
+    constant: tuple[str, ...] = ()
 
     @cached_property
     def source(self) -> str:

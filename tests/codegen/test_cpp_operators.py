@@ -7,7 +7,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.checkpoint import checkpoint
 
-from codegen.cpp.operators import native_attention, native_problem
+from codegen.cpp.operators import native_attention, problem
 from tests.codegen.native_attention import program
 from tests.codegen.native_library import require_compiler
 
@@ -108,9 +108,9 @@ def test_checkpointing_draws_the_same_dropout_again(fresh_seed):
 
 def test_what_kernels_cannot_take_is_refused_by_name(fresh_seed):
     attention, (q, k, v) = native_attention(program("softmax")), draw(fresh_seed, 2, 2, 30, 16)
-    assert "float64" in native_problem(q.double())
-    assert "up to 256" in native_problem(torch.empty(1, 1, 1, 257))
-    assert native_problem(q) == ""
+    assert "float64" in problem(q.double())
+    assert "up to 256" in problem(torch.empty(1, 1, 1, 257))
+    assert problem(q) == ""
     with pytest.raises(RuntimeError, match=r"float32, float16 and bfloat16, not torch\.float64"):
         attention(q.double(), k.double(), v.double())
     with pytest.raises(ValueError, match="all inputs must be alike"):
