@@ -32,7 +32,6 @@ class NativeBody:
         block: lines of one own block.
         after: lines after the blocks.
         owns_head: whether a program goes through all blocks of a head.
-        floats: source of the floats of scratch memory.
         reads: values that stand in memory.
         uses_dropout: whether it draws random numbers.
     """
@@ -42,7 +41,6 @@ class NativeBody:
     block: tuple[str, ...]
     after: tuple[str, ...]
     owns_head: bool
-    floats: str
     reads: tuple[Expr, ...]
     uses_dropout: bool
 
@@ -63,6 +61,7 @@ def write_native(
     in_memory: frozenset[Expr],
     narrow: frozenset[Expr],
     targets: Mapping[Expr, Sequence[str]],
+    swapped: Sequence[Expr] = (),
 ) -> NativeBody:
     """Write the kernel down.
 
@@ -72,8 +71,9 @@ def write_native(
         in_memory: what earlier kernels and the caller have stored.
         narrow: the stored values that stand in tensors of PyTorch's.
         targets: for stored values the tensors and buffers that they go to.
+        swapped: sums at the tiles of the loop, over the own block, which are added up in memory (`codegen.cpp.merge`).
     """
-    return _KernelWriter(kernel, names, in_memory, narrow, targets).write()
+    return _KernelWriter(kernel, names, in_memory, narrow, targets, swapped).write()
 
 
 class _KernelWriter(Writer):
@@ -84,9 +84,10 @@ class _KernelWriter(Writer):
         in_memory: frozenset[Expr],
         narrow: frozenset[Expr],
         targets: Mapping[Expr, Sequence[str]],
+        swapped: Sequence[Expr],
     ) -> None:
-        super().__init__(names, in_memory, narrow, frozenset(kernel.computes))
-        self.kernel, self.targets = kernel, targets
+        super().__init__(names, in_memory, narrow, frozenset(kernel.computes) - in_memory)
+        self.kernel, self.targets, self.swapped = kernel, targets, swapped
         self.running: dict[Expr, _Running] = {}
         self.totals: dict[Expr, str] = {}
         self.kept_inside: set[str] = set()
@@ -112,20 +113,18 @@ class _KernelWriter(Writer):
         outside = {name for s in (*self.first, *self.last) for name in (*s.reads, *s.writes)}
         parts = [printed(arranged(part), outside) for part in (self.first, self.top.statements, self.last)]
         buffers = {name for _, made in parts for name in made} | self.kept_inside | self.needed
-        takes, floats = [], ["64"]
+        takes = []
         for name, instances in self.buffers.items():
             if name in buffers:
                 kind = "Tile" if len(instances) == 2 else "float*"
                 takes.append(f"{kind} {name} = take(scratch, {size_of(instances)});")
-                floats.append(f"floats_of({size_of(instances)})")
         before, block, after = (tuple(lines) for lines, _ in parts)
         return NativeBody(
             tuple(takes),
             before,
             block,
             after,
-            bool(whole),
-            " + ".join(floats),
+            bool(whole or self.swapped),
             tuple(self.loads),
             self.uses_dropout,
         )
@@ -172,6 +171,8 @@ class _KernelWriter(Writer):
         done: list[tuple[Expr, str]] = []
         for node in sorted(nodes, key=lambda node: node in self.kernel.merged):
             done.append((node, self.add_up(node, inner, LOOP, before, later=True)))
+        for node in self.swapped:
+            self.add_swapped(node, inner)
         made = {name for s in inner.statements for name in s.writes}
         totals = made & ({name for s in before for name in s.writes})
         lines, buffers = printed(arranged(inner.statements), totals)
@@ -231,6 +232,27 @@ class _KernelWriter(Writer):
             case _:
                 raise ScheduleError(f"a loop cannot compute {type(node).__name__}")
         return "" if later else self.finish(node, whole=True)
+
+    def add_swapped(self, node: Expr, scope: Scope) -> None:
+        """Add the own block's part of a sum at the tile of the loop to rows in memory."""
+        if not isinstance(node, Contraction):
+            raise ScheduleError(f"{type(node).__name__} is not added up in memory")
+        labels = self.target(node, (LOOP,))
+        (summed,) = self.summed_labels(node)
+        instances = dict(enumerate(self.instances(node, (LOOP,)))) | {summed: OWN}
+        name = self.fresh(f"{self.names[node]}_loop")
+        base = f"{self.names[node]}_all + first_loop"
+        parts = [self.part(use, instances) for use in node.factors]
+        self.contraction(parts, labels, (summed,), instances, scope, "", name)
+        action = scope.statements.pop()
+        if len(labels) == 2:
+            lines = [f"Tile {name} = {{{base} * wide, wide}};"]
+            fill = f"if (first_own == 0) fill({name}, loop, head_dim, 0.0f);"
+        else:
+            lines = [f"float* {name} = {base};"]
+            fill = f"if (first_own == 0) fill({name}, loop, 0.0f);"
+        if isinstance(action, Action):
+            scope.statements.append(Action((*lines, fill, *action.lines), action.reads, action.writes))
 
     def finish(self, node: Expr, waits: bool = False, whole: bool = False) -> str:
         """What makes the value of a sum when all is added; its variable."""
@@ -339,7 +361,8 @@ class _KernelWriter(Writer):
         if len(labels) == 2:
             repair = f"if ({running.changed}) scale_rows(own, head_dim, {total}, {running.repair});"
         else:
-            repair = f"for (long c = 0; c < own; c += WIDTH) put({total} + c, at({total} + c) * at({running.repair} + c));"
+            product = f"at({total} + c) * at({running.repair} + c)"
+            repair = f"for (long c = 0; c < own; c += WIDTH) put({total} + c, {product});"
         part = Part(self.here(weights, space, instances, scope), space)
         if others:
             self.contraction([part, *others], labels, (loop,), instances, scope, "", total)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from codegen.cpp.body import NativeBody, write_native
+from codegen.cpp.launch import Printer, indented, size_of_head
+from codegen.cpp.merge import OnePass, one_pass
 from codegen.cpp.program import Kept, NativeProgram
 from codegen.expr import AXIS_SEQ, Expr, Input, LogSumExp
-from codegen.index_notation import formulas
 from codegen.schedule import Kernel, Schedule
 from codegen.triton_program import TritonProgram
 
@@ -23,7 +23,8 @@ _PARAMETERS = """\
     int32_t* counts = (int32_t*)malloc(sizeof(int32_t) * (batch + 1));
     if (!counts) return 1;
     int32_t* positions = real_tokens(mask, batch, tokens, counts);
-    bool done = positions || !mask;"""
+    bool done = positions || !mask;
+    size_t floats;"""
 
 
 def native_program(program: TritonProgram) -> NativeProgram:
@@ -67,12 +68,6 @@ def _axes(node: Expr) -> tuple[str, ...]:
     return tuple(sorted(node.axes, key=lambda axis: axis != AXIS_SEQ))
 
 
-def _size(node: Expr) -> str:
-    """Source of the floats of one head of a stored value."""
-    sizes = ["long_" if axis == AXIS_SEQ else "wide" for axis in node.axes] or ["16"]
-    return " * ".join([*(["2"] if isinstance(node, LogSumExp) else []), *sizes])
-
-
 def _direction(
     name: str,
     schedule: Schedule,
@@ -95,16 +90,27 @@ def _direction(
         n for kernel in schedule.kernels for n in kernel.computes if n in kernel.stores and n not in targets
     ]
     own = [node for node in own if node not in kept]
+    launches = list(_launches(schedule))
+    own += [node for _, merged in launches if merged for node in merged.swapped if node not in own]
     for node in own:
-        yield f"    float* {names[node]}_memory = new_floats(batch * heads * ({_size(node)}), done);"
-    for number, kernel in enumerate(schedule.kernels, 1):
-        places = {
-            n: [*targets.get(n, []), *([f"{names[n]}_all"] if n in kept or n not in targets else [])]
-            for n in kernel.stores
-        }
-        body = write_native(kernel, names, frozenset(memory), frozenset(strided), places)
-        yield from _kernel(number, kernel, body, names, tensors, memory, strided, places)
-        memory |= kernel.stores
+        yield f"    float* {names[node]}_memory = new_floats(batch * heads * ({size_of_head(node)}), done);"
+    printer = Printer(names, tensors, strided, targets, frozenset(kept))
+    for kernels, merged in launches:
+        before = frozenset(memory)
+        apart = []
+        for kernel in kernels:
+            apart += printer.kernel(kernel, frozenset(memory))
+            memory |= kernel.stores
+        if merged is None:
+            yield from apart
+            continue
+        yield ""
+        yield "    if (batch * heads >= threads) {"
+        yield from indented(printer.kernel(merged.first, before, merged.swapped))
+        yield from indented(printer.kernel(merged.then, before | {*merged.swapped}))
+        yield "    } else {"
+        yield from indented(apart)
+        yield "    }"
     for node in own:
         yield f"    free({names[node]}_memory);"
     yield "    free(positions);"
@@ -113,54 +119,14 @@ def _direction(
     yield "}"
 
 
-def _kernel(
-    number: int,
-    kernel: Kernel,
-    body: NativeBody,
-    names: Mapping[Expr, str],
-    tensors: Sequence[str],
-    memory: set[Expr],
-    strided: set[Expr],
-    targets: Mapping[Expr, Sequence[str]],
-) -> Iterator[str]:
-    """One launch."""
-    yield ""
-    known = {node: names[node] for node in memory}
-    for line in formulas({node: names[node] for node in kernel.computes}, known):
-        yield f"    // {line}"
-    yield f"    size_t floats_{number} = {body.floats};"
-    programs = "batch * heads" if body.owns_head else "batch * heads * blocks"
-    yield f"    done = done && run({programs}, threads, floats_{number}, [=](long program, float* scratch) {{"
-    if body.owns_head:
-        yield "        long head = program;"
-    else:
-        yield "        long head = program / blocks, first_own = program % blocks * OWN;"
-    yield "        long count = counts[head / heads];"
-    yield "        const int32_t* real = positions ? positions + head / heads * tokens : nullptr;"
-    written = [target for places in targets.values() for target in places]
-    in_tensors = {n for n in body.reads if isinstance(n, Input) or n in strided}
-    heads = {target for target in written if target.endswith("_head")} | {
-        f"{names[n]}_head" for n in in_tensors
-    }
-    for place, tensor in enumerate(tensors):
-        if f"{tensor}_head" in heads:
-            yield f"        Head {tensor}_head = head_of(tensors[{place}], head / heads, head % heads, real);"
-    for node in dict.fromkeys((*body.reads, *targets)):
-        if node not in in_tensors and (node not in targets or f"{names[node]}_all" in targets[node]):
-            yield f"        float* {names[node]}_all = {names[node]}_memory + head * ({_size(node)});"
-    for target in written:
-        if target.endswith("_head"):
-            when = "" if body.owns_head else "if (first_own == 0) "
-            yield f"        {when}clear_padding({target}, tokens, count, head_dim);"
-    if not body.owns_head:
-        yield "        if (first_own >= count) return;"
-        yield "        long own = smaller(OWN, count - first_own);"
-        yield from (f"        {line}" for line in (*body.takes, *body.block))
-    else:
-        yield from (f"        {line}" for line in (*body.takes, *body.before))
-        yield "        for (long first_own = 0; first_own < count; first_own += OWN) {"
-        yield "            long own = smaller(OWN, count - first_own);"
-        yield from (f"            {line}" for line in body.block)
-        yield "        }"
-        yield from (f"        {line}" for line in body.after)
-    yield "    });"
+def _launches(schedule: Schedule) -> Iterator[tuple[list[Kernel], OnePass | None]]:
+    """The kernels, two together where they can be one pass."""
+    memory, place, kernels = set(schedule.given), 0, schedule.kernels
+    while place < len(kernels):
+        both = kernels[place : place + 2]
+        merged = one_pass(*both, frozenset(memory)) if len(both) == 2 else None
+        taken = list(both if merged else both[:1])
+        yield taken, merged
+        for kernel in taken:
+            memory |= kernel.stores
+        place += len(taken)

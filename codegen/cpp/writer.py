@@ -1,4 +1,4 @@
-"""Values of a kernel as statements on tiles of a native program, each in the shallowest scope that its instances allow."""
+"""Values of a native kernel as statements on tiles, each in the shallowest scope that its instances allow."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from codegen.schedule import LOOP, OWN, Binding, Read, ScheduleError, reduces_se
 
 
 class Tile(NamedTuple):
-    """A variable: ``axes[n]`` is the axis of the value that its dimension ``n`` holds, rows first; ``instances`` are where
-    they are; ``depth`` is 0 outside of the loop and 1 in it."""
+    """A variable: ``axes[n]`` is the axis of the value that its dimension ``n`` holds, rows first; ``instances`` are
+    where they are; ``depth`` is 0 outside of the loop and 1 in it."""
 
     name: str
     axes: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Times of attention by hand on the native library beside PyTorch's: ``python -m tests.codegen.native_timing``.
+"""Times of native kernels, by hand and generated, beside PyTorch's: ``python -m tests.codegen.native_timing``.
 
 Forward, and forward with backward, of ``softsign(Q @ K.T) @ V`` and of plain attention; B = 2, H = 4, D = 64, float32.
 Wall clock of a quiet machine, or with ``--cpu`` the processor time of one thread, which neighbours disturb less.
@@ -14,15 +14,26 @@ from functools import partial
 
 import torch
 
+from codegen import compile_attention
 from codegen.cpp.operators import native_attention
+from graphir import AttentionGraph
 from runtime.timing import time_interleaved
 from tests.codegen.native_attention import program
 
 F = torch.nn.functional
+
+
+def generated(text: str) -> Callable[..., torch.Tensor]:
+    """The native kernels that the compiler writes."""
+    return compile_attention(AttentionGraph.from_expression(text), backend="cpp")
+
+
 FORMS: dict[str, Callable[..., torch.Tensor]] = {
-    "softsign, native": native_attention(program("softsign")),
+    "softsign, by hand": native_attention(program("softsign")),
+    "softsign, generated": generated("softsign(Q @ K.T) @ V"),
     "softsign, eager": lambda q, k, v: F.softsign(q @ k.mT) @ v,
-    "plain, native": native_attention(program("softmax")),
+    "plain, by hand": native_attention(program("softmax")),
+    "plain, generated": generated("softmax(scale(Q @ K.T)) @ V"),
     "plain, SDPA": F.scaled_dot_product_attention,
 }
 
@@ -65,7 +76,7 @@ def print_times(seq_len: int, rounds: int, clock: Callable[[], float], title: st
         for step in (forward, both)
     ]
     for name in FORMS:
-        print(f"  {name:18}", *(f"{column[name].median * 1e3:9.2f}" for column in columns))
+        print(f"  {name:20}", *(f"{column[name].median * 1e3:9.2f}" for column in columns))
 
 
 def print_memory(seq_len: int) -> None:
@@ -74,7 +85,7 @@ def print_memory(seq_len: int) -> None:
         *leaves, g = (x.clone() for x in torch.randn(4, 1, 1, tokens, 64))
         leaves = [x.requires_grad_() for x in leaves]
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        torch.autograd.grad(FORMS["softsign, native"](*leaves), leaves, g)
+        torch.autograd.grad(FORMS["softsign, generated"](*leaves), leaves, g)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"softsign, {seq_len} tokens, one head: {(peak - before) / 1024:.0f} MiB beyond the inputs")
 
