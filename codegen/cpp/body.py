@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from codegen.cpp.statements import EXTENTS, Action, Statement, arranged, printed
-from codegen.cpp.writer import Part, Scope, Tile, Writer, size_of
+from codegen.cpp.tiles import Part, Scope, Tile, size_of
+from codegen.cpp.writer import Writer
 from codegen.expr import AXIS_SEQ, Contraction, Distance, Expr, LogSumExp
 from codegen.schedule import (
     LOOP,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -41,8 +42,7 @@ def native_attention(program: NativeProgram) -> Callable[..., Tensor]:
     Raises:
         NativeBuildError: where the kernels cannot be built.
     """
-    load_library(program.source, "attention")
-    _register(program)
+    _register(program, load_library(program.source, "attention"))
     function = _function(program)
     operator = getattr(torch.ops.opnas, program.operator)
     names, dropout, keeps = program.inputs, program.dropout, bool(program.kept)
@@ -74,7 +74,7 @@ def native_attention(program: NativeProgram) -> Callable[..., Tensor]:
     return attention
 
 
-def _register(program: NativeProgram) -> None:
+def _register(program: NativeProgram, library: ctypes.CDLL) -> None:
     """The operators of both directions, once a process: they cannot be taken back."""
     if hasattr(torch.ops.opnas, program.operator):
         return
@@ -88,7 +88,6 @@ def _register(program: NativeProgram) -> None:
         inputs, (key_mask, seed, dropout_p) = arguments[:count], arguments[count:]
         _check(inputs, key_mask)
         out, *kept = forward_shapes(*arguments) if program.kept else (forward_shapes(*arguments),)
-        library = load_library(program.source, "attention")
         call_native(library.forward, (*inputs, out), kept, key_mask, seed, dropout_p)
         return (out, *kept) if kept else out
 
@@ -110,7 +109,6 @@ def _register(program: NativeProgram) -> None:
             (x.new_zeros if name in program.constant else x.new_empty)(x.shape)
             for name, x in zip(program.inputs, inputs, strict=True)
         ]
-        library = load_library(program.source, "attention")
         whole = [value.contiguous() for value in kept]
         call_native(library.backward, (*inputs, *out, g, *gradients), whole, key_mask, seed, dropout_p)
         return tuple(gradients) if count > 1 else gradients[0]

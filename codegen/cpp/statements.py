@@ -79,8 +79,12 @@ Statement = Map | Action
 
 
 def arranged(statements: Sequence[Statement]) -> list[Statement]:
-    """The statements in an order that keeps what each reads before it: as many maps of one frame together as can be."""
-    left, done = list(statements), list[Statement]()
+    """The statements in an order that keeps what each reads before it: as many maps of one frame together as can be.
+
+    Maps that read nothing stand right before what reads them, so that they need no buffer.
+    """
+    free = {s.target: s for s in statements if isinstance(s, Map) and not s.operands}
+    left, done = [s for s in statements if s not in free.values()], list[Statement]()
 
     def ready() -> list[Statement]:
         waits = {name for statement in left for name in statement.writes}
@@ -88,6 +92,7 @@ def arranged(statements: Sequence[Statement]) -> list[Statement]:
 
     def take(statement: Statement) -> None:
         left.remove(statement)
+        done.extend(free.pop(name) for name in statement.reads if name in free)
         done.append(statement)
 
     while left:
@@ -97,7 +102,7 @@ def arranged(statements: Sequence[Statement]) -> list[Statement]:
             more := next((s for s in ready() if isinstance(s, Map) and s.frame == first.frame), None)
         ):
             take(more)
-    return done
+    return [*done, *free.values()]
 
 
 def printed(statements: Sequence[Statement], outside: set[str]) -> tuple[list[str], set[str]]:

@@ -11,6 +11,7 @@ import torch
 
 from codegen import BackendError, compile_attention
 from codegen.attention import kernel_program
+from codegen.cpp.print import native_program
 from graphir import AttentionGraph, presets, reference
 from tests.codegen.corpus import corpus, sample_of_thousand
 from tests.codegen.native_library import require_compiler
@@ -86,6 +87,14 @@ def test_more_threads_than_heads_take_two_passes_and_the_result_is_near(fresh_se
         assert worst_error(graph, fresh_seed, 150, 20) <= 2e-5  # as above
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("name", "apart"), [("plain", 7), ("a nonlinearity on scores", 8)])
+def test_the_backward_makes_each_product_of_tiles_once(name, apart):
+    text = native_program(kernel_program(AttentionGraph.from_expression(TEXTS[name]))).text
+    one_pass, two_passes = text[text.index("EXPORTED int backward(") :].split("} else {")
+    # Scores, their gradient, dV, dK and dQ; in two passes some are made again.
+    assert (one_pass.count(" multiply"), two_passes.count(" multiply")) == (5, apart)
 
 
 def test_sixteen_bits(fresh_seed):
