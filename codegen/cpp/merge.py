@@ -7,7 +7,7 @@ needs at least as many heads as there are threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from codegen.expr import Contraction, Distance, Expr, LogSumExp
@@ -21,47 +21,52 @@ class OnePass:
     Attributes:
         first: the pass over pairs of blocks, with the sums of the own block.
         swapped: sums of the other block, which ``first`` adds up in memory.
+        kept: what ``first`` stores for ``then`` beside them.
         then: what is made of these, without a loop.
     """
 
     first: Kernel
     swapped: tuple[Expr, ...]
+    kept: tuple[Expr, ...]
     then: Kernel
 
 
-def one_pass(rows: Kernel, columns: Kernel, memory: frozenset[Expr]) -> OnePass | None:
-    """The two kernels as one pass; None where a sum needs what the other block's program has not at hand.
+def one_pass(kernels: Sequence[Kernel], memory: frozenset[Expr], roots: frozenset[Expr]) -> OnePass | None:
+    """Kernels as one pass; None where that saves nothing, or where the other block's program lacks what a sum needs.
 
     Args:
-        rows, columns: kernels of one level, neighbours in their schedule.
-        memory: what stands in memory before both.
+        kernels: of one level, neighbours in their schedule; or one, whose sums have tiles both ways round.
+        memory: what stands in memory before them.
+        roots: results, which are not stored in memory.
     """
-    if rows.level != columns.level or rows.paired or columns.paired:
-        return None
-    sums = [node for kernel in (columns, rows) for node in kernel.computes if node in kernel.passes]
-    if {*rows.passes.values(), *columns.passes.values()} != {0} or rows.merged or columns.merged:
-        return None
-    if not rows.passes or not columns.passes or any(isinstance(node, LogSumExp) for node in sums):
+    level = kernels[0].level
+    for kernel in kernels:
+        if kernel.level != level or kernel.paired or kernel.merged or {*kernel.passes.values()} != {0}:
+            return None
+    computes = [node for kernel in reversed(kernels) for node in kernel.computes]
+    sums = [node for kernel in reversed(kernels) for node in kernel.computes if node in kernel.passes]
+    if any(isinstance(node, LogSumExp) for node in sums):
         return None
     swapped = _swapped(sums)
-    computes = [node for kernel in (columns, rows) for node in kernel.computes]
     if not swapped or not all(_is_at_hand(node, memory) for node in swapped):
         return None
-    stores = rows.stores | columns.stores
-    later = set(swapped)
+    later, kept = set(swapped), dict[Expr, None]()
     for node in computes:
         read = {r.node for r in leaf_reads(node, own_binding(node), lambda n: n in memory or n in computes)}
         if node not in sums and read & later:
             later.add(node)
-            if read & {*computes} - later:
-                return None
+            kept |= dict.fromkeys(n for n in computes if n in read and n not in later)
+    if kept.keys() & roots:
+        return None
+    stores = frozenset().union(*(kernel.stores for kernel in kernels))
     first = [node for node in computes if node not in later]
     then = [node for node in computes if node in later]
     passes = {node: 0 for node in sums if node not in later}
     return OnePass(
-        Kernel(tuple(first), stores & {*first}, passes, {}, rows.level, False),
+        Kernel(tuple(first), stores & {*first} | {*kept}, passes, {}, level, False),
         tuple(swapped),
-        Kernel(tuple(then), stores & {*then}, {}, {}, rows.level, False),
+        tuple(kept),
+        Kernel(tuple(then), stores & {*then}, {}, {}, level, False),
     )
 
 

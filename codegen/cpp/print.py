@@ -90,8 +90,9 @@ def _direction(
         n for kernel in schedule.kernels for n in kernel.computes if n in kernel.stores and n not in targets
     ]
     own = [node for node in own if node not in kept]
-    launches = list(_launches(schedule))
-    own += [node for _, merged in launches if merged for node in merged.swapped if node not in own]
+    launches = list(_launches(schedule, frozenset(targets)))
+    own += [node for _, merged in launches if merged for node in (*merged.swapped, *merged.kept)]
+    own = [node for node in dict.fromkeys(own) if node not in kept]
     for node in own:
         yield f"    float* {names[node]}_memory = new_floats(batch * heads * ({size_of_head(node)}), done);"
     printer = Printer(names, tensors, strided, targets, frozenset(kept))
@@ -107,7 +108,7 @@ def _direction(
         yield ""
         yield "    if (batch * heads >= threads) {"
         yield from indented(printer.kernel(merged.first, before, merged.swapped))
-        yield from indented(printer.kernel(merged.then, before | {*merged.swapped}))
+        yield from indented(printer.kernel(merged.then, before | {*merged.swapped, *merged.kept}))
         yield "    } else {"
         yield from indented(apart)
         yield "    }"
@@ -119,13 +120,15 @@ def _direction(
     yield "}"
 
 
-def _launches(schedule: Schedule) -> Iterator[tuple[list[Kernel], OnePass | None]]:
+def _launches(schedule: Schedule, roots: frozenset[Expr]) -> Iterator[tuple[list[Kernel], OnePass | None]]:
     """The kernels, two together where they can be one pass."""
     memory, place, kernels = set(schedule.given), 0, schedule.kernels
     while place < len(kernels):
-        both = kernels[place : place + 2]
-        merged = one_pass(*both, frozenset(memory)) if len(both) == 2 else None
-        taken = list(both if merged else both[:1])
+        for count in (2, 1):
+            taken = list(kernels[place : place + count])
+            merged = one_pass(taken, frozenset(memory), roots) if len(taken) == count else None
+            if merged:
+                break
         yield taken, merged
         for kernel in taken:
             memory |= kernel.stores

@@ -89,7 +89,9 @@ def test_more_threads_than_heads_take_two_passes_and_the_result_is_near(fresh_se
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("name", "apart"), [("plain", 7), ("a nonlinearity on scores", 8)])
+@pytest.mark.parametrize(
+    ("name", "apart"), [("plain", 7), ("a nonlinearity on scores", 8), ("one input thrice", 7)]
+)
 def test_the_backward_makes_each_product_of_tiles_once(name, apart):
     text = native_program(kernel_program(AttentionGraph.from_expression(TEXTS[name]))).text
     one_pass, two_passes = text[text.index("EXPORTED int backward(") :].split("} else {")
