@@ -247,13 +247,13 @@ class _KernelWriter(Writer):
         self.contraction(parts, labels, (summed,), instances, scope, "", name)
         action = scope.statements.pop()
         if len(labels) == 2:
-            lines = [f"Tile {name} = {{{base} * wide, wide}};"]
+            line = f"Tile {name} = {{{base} * wide, wide}};"
             fill = f"if (first_own == 0) fill({name}, loop, head_dim, 0.0f);"
         else:
-            lines = [f"float* {name} = {base};"]
+            line = f"float* {name} = {base};"
             fill = f"if (first_own == 0) fill({name}, loop, 0.0f);"
         if isinstance(action, Action):
-            scope.statements.append(Action((*lines, fill, *action.lines), action.reads, action.writes))
+            scope.statements.append(Action((line, fill, *action.lines), action.reads, action.writes))
 
     def finish(self, node: Expr, waits: bool = False, whole: bool = False) -> str:
         """What makes the value of a sum when all is added; its variable."""
@@ -280,28 +280,28 @@ class _KernelWriter(Writer):
             statements.append(Action(lines, reads, (name, rest)))
             return name
         total = self.totals[node]
-        reads = [f"{total}{after}"]
+        sums = [f"{total}{after}"]
         if node in self.kernel.merged:
             weight_sum = self.running[self.kernel.merged[node]].weight_sum
             by = f"{weight_sum}[r]" if len(frame) == 2 else f"at({weight_sum} + c)"
             text = f"{{}} / {by}"
-            reads.append(f"{weight_sum}{after}")
+            sums.append(f"{weight_sum}{after}")
         elif isinstance(node, Distance):
             text = "square_root({})"
         else:
             name = self.fresh(f"{total}_done")
             kind = "Tile" if len(frame) == 2 else "float*"
-            statements.append(Action((f"{kind} {name} = {total};",), tuple(reads), (name,)))
+            statements.append(Action((f"{kind} {name} = {total};",), tuple(sums), (name,)))
             return name
         name = self.fresh(f"{total}_done", frame, needed=True)
         columns = f"for (long c = 0; c < {EXTENTS[frame[-1]] if frame else 1}; c += WIDTH)"
         if len(frame) == 2:
             value = text.format(f"at(row_of({total}, r) + c)")
             rows = f"for (long r = 0; r < {EXTENTS[frame[0]]}; r++)"
-            lines = (rows, f"    {columns} put(row_of({name}, r) + c, {value});")
+            done = [rows, f"    {columns} put(row_of({name}, r) + c, {value});"]
         else:
-            lines = (f"{columns} put({name} + c, {text.format(f'at({total} + c)')});",)
-        statements.append(Action(lines, tuple(reads), (name,)))
+            done = [f"{columns} put({name} + c, {text.format(f'at({total} + c)')});"]
+        statements.append(Action(tuple(done), tuple(sums), (name,)))
         return name
 
     def add_exponentials(
@@ -349,7 +349,7 @@ class _KernelWriter(Writer):
         (loop,) = self.summed_labels(node)
         space = (loop, own)
         here = Tile(running.weights, space, (LOOP, OWN), 1)
-        factors, others = [Part(here, space)], []
+        factors, others = [Part(here, space)], list[Part]()
         for use in product_factors(node):
             if softmax_statistic(use, own) is self.kernel.merged[node]:
                 continue

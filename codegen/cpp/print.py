@@ -98,7 +98,7 @@ def _direction(
     printer = Printer(names, tensors, strided, targets, frozenset(kept))
     for kernels, merged in launches:
         before = frozenset(memory)
-        apart = []
+        apart: list[str] = []
         for kernel in kernels:
             apart += printer.kernel(kernel, frozenset(memory))
             memory |= kernel.stores
