@@ -27,7 +27,18 @@ from codegen.schedule import (
     softmax_statistic,
 )
 from codegen.statements import Block, Line, Load, Store, names_in, without_unread_loads
-from codegen.tile_source import HIGHEST, LOWEST, POSITIONS, REAL, SIZES, Part, aligned, shape, spread
+from codegen.tile_source import (
+    HIGHEST,
+    LOWEST,
+    POSITIONS,
+    REAL,
+    SIZES,
+    Part,
+    aligned,
+    is_matmul,
+    shape,
+    spread,
+)
 from codegen.tile_writer import Scope, Tile, TileWriter
 
 
@@ -265,7 +276,12 @@ class _KernelWriter(TileWriter):
             case Contraction(factors=factors):
                 summed = self.summed_labels(node)
                 parts = self.unpadded([self.part(use, instances) for use in factors], summed, instances)
-                scope.lines.append(f"{total} = {self.contracted(parts, target, summed, instances, total)}")
+                if is_matmul(parts, target, summed):
+                    scope.lines.append(
+                        f"{total} = {self.contracted(parts, target, summed, instances, total)}"
+                    )
+                else:
+                    scope.lines.append(f"{total} += {self.contracted(parts, target, summed, instances)}")
                 return [zeros], total
         raise ScheduleError(f"a loop cannot compute {type(node).__name__}")
 
