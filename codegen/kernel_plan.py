@@ -229,11 +229,11 @@ def _planned(text: KernelText, direction: Direction, program: TritonProgram) -> 
         f"{text.name}_kernel",
         direction,
         text.kernel.level,
-        text.body.loops,
-        _tensors(text.body.loads, program),
+        text.work.loops,
+        tuple(Tensor(b.name, b.axes, b.narrow, b.halves) for b in text.program.reads),
         _tensors((node for node in text.kernel.computes if node in text.kernel.stores), program),
-        text.body.products,
-        text.body.pointwise,
+        text.work.products,
+        text.work.pointwise,
     )
 
 

@@ -1,11 +1,11 @@
-"""Kernels and their launches as source: pointers, shapes and strides for what `codegen.kernel_body` wrote."""
+"""Kernels and their launches as source: pointers, shapes and strides round tile programs."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from codegen.expr import (
     AXIS_HEAD,
@@ -19,14 +19,13 @@ from codegen.expr import (
     topological,
 )
 from codegen.index_notation import formulas
-from codegen.kernel_body import KernelBody, write_body
 from codegen.schedule import Kernel, Schedule, is_whole_sum, reduces_seq, seq_rank
-from codegen.statements import Block, Line, Load, Store
-from codegen.tile_source import POSITIONS, REAL
-
-_EXTENTS = {AXIS_SEQ: "tokens", AXIS_HEAD: "D"}
-"""Source of the length of an axis, in kernels."""
-_OPTIONAL_CONSTANTS = ("SCALE", "DTYPE", "PRECISION", "DROPOUT", "BLOCK_LOOP")
+from codegen.tiles.build import build_kernel
+from codegen.tiles.check import check_tiles
+from codegen.tiles.count import Work, count_work, places
+from codegen.tiles.program import Buffer, Result, TileProgram
+from codegen.triton.needs import constants, device_functions
+from codegen.triton.print import EXTENTS, POSITIONS, REAL, print_body
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,15 @@ class Stored:
 
     Attributes:
         name: the variable of its tensor.
-        shape: source of its shape.
+        shape: source of its shape, with partial sums of blocks.
+        whole_shape: the same after those are added up.
         dtype: source of its element type.
         combine: source that turns partial sums into the value, with ``{x}``; empty where it is written whole.
     """
 
     name: str
     shape: str
+    whole_shape: str
     dtype: str
     combine: str
 
@@ -52,7 +53,8 @@ class KernelText:
 
     Attributes:
         name: of its function, without ``_kernel``.
-        kernel, body: what was written down.
+        kernel: what was decided.
+        program: how it is done.
         summary: one line for its docstring.
         formulas: what it computes, in index notation, as lines of its docstring.
         inputs: strided inputs that it reads.
@@ -64,7 +66,7 @@ class KernelText:
 
     name: str
     kernel: Kernel
-    body: KernelBody
+    program: TileProgram
     summary: str
     formulas: tuple[str, ...]
     inputs: tuple[str, ...]
@@ -73,14 +75,27 @@ class KernelText:
     bases: tuple[str, ...]
     lines: tuple[str, ...]
 
+    @cached_property
+    def work(self) -> Work:
+        """What it does, counted."""
+        return count_work(self.program)
+
     @property
     def constants(self) -> tuple[str, ...]:
         """The compile-time constants that it takes."""
-        text = "\n".join(self.lines)
-        used = [name for name in _OPTIONAL_CONSTANTS if re.search(rf"\b{name}\b", text)]
-        if self.kernel.paired:
-            used.append("BLOCK_OTHER")
-        return (*used, "D", "BLOCK_D", "BLOCK_OWN", "OFFSET", "FULL", "HAS_MASK")
+        paired = ("BLOCK_OTHER",) if self.kernel.paired else ()
+        return (*constants(self.program), *paired, "D", "BLOCK_D", "BLOCK_OWN", "OFFSET", "FULL", "HAS_MASK")
+
+    @property
+    def functions(self) -> frozenset[str]:
+        """The small device functions that it calls."""
+        return device_functions(self.program)
+
+    @property
+    def places(self) -> frozenset[str]:
+        """The variables of positions and of masks that its body reads."""
+        positions, real = places(self.program.body)
+        return frozenset([*(POSITIONS[axis] for axis in positions), *(REAL[axis] for axis in real)])
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,7 @@ class Direction:
     @property
     def dropout(self) -> bool:
         """Whether a kernel draws random numbers."""
-        return any(kernel.body.uses_dropout for kernel in self.kernels)
+        return any(kernel.work.uses_dropout for kernel in self.kernels)
 
 
 def name_values(forward: Schedule, backward: Schedule) -> dict[Expr, str]:
@@ -149,12 +164,14 @@ def write_direction(
     schedule: Schedule, names: Mapping[Expr, str], narrow: frozenset[Expr], prefix: str
 ) -> Direction:
     """All kernels of one direction."""
+    buffers = {node: _buffer(node, name, node in narrow) for node, name in names.items()}
     memory = set(schedule.given)
     kernels = []
     for number, kernel in enumerate(schedule.kernels, 1):
-        body = write_body(kernel, names, frozenset(memory), narrow)
+        program = build_kernel(kernel, buffers, frozenset(memory))
+        check_tiles(program)
         known = {node: names[node] for node in memory}
-        kernels.append(_kernel_text(f"{prefix}_{number}", kernel, body, names, narrow, known))
+        kernels.append(_kernel_text(f"{prefix}_{number}", kernel, program, names, known))
         memory |= kernel.stores
     used = {name for kernel in kernels for name in kernel.inputs}
     return Direction(
@@ -164,6 +181,10 @@ def write_direction(
     )
 
 
+def _buffer(node: Expr, name: str, narrow: bool) -> Buffer:
+    return Buffer(name, node.axes, narrow, 2 if isinstance(node, LogSumExp) else 1, isinstance(node, Input))
+
+
 def store_name(node: Expr, names: Mapping[Expr, str]) -> str:
     return f"{names[node]}_copy" if isinstance(node, Input) else names[node]
 
@@ -171,30 +192,28 @@ def store_name(node: Expr, names: Mapping[Expr, str]) -> str:
 def _kernel_text(
     name: str,
     kernel: Kernel,
-    body: KernelBody,
+    program: TileProgram,
     names: Mapping[Expr, str],
-    narrow: frozenset[Expr],
     known: Mapping[Expr, str],
 ) -> KernelText:
-    inputs = tuple(names[node] for node in body.loads if isinstance(node, Input))
+    inputs = tuple(buffer.name for buffer in program.reads if buffer.strided)
+    loads = [buffer for buffer in program.reads if not buffer.strided]
     bases = [f"{i}_ptr += batch * {i}_batch + head * {i}_head" for i in inputs]
-    loads = [node for node in body.loads if not isinstance(node, Input)]
-    bases += [f"{names[node]}_ptr += batch_head * {_size(node)}" for node in loads]
-    stored = [node for node in kernel.computes if node in kernel.stores]
-    for node in stored:
-        part = "(batch_head * blocks + block)" if is_whole_sum(node) else "batch_head"
-        bases.append(f"{store_name(node, names)}_ptr += {part} * {_size(node)}")
+    bases += [f"{buffer.name}_ptr += batch_head * {_size(buffer)}" for buffer in loads]
+    for result in program.writes:
+        part = "(batch_head * blocks + block)" if result.parts else "batch_head"
+        bases.append(f"{result.buffer.name}_ptr += {part} * {_size(result.buffer)}")
     return KernelText(
         name,
         kernel,
-        body,
+        program,
         _summary(kernel),
         tuple(formulas(_computed(kernel, names), known)),
         inputs,
-        tuple(names[node] for node in loads),
-        tuple(_stored(node, store_name(node, names), node in narrow) for node in stored),
+        tuple(buffer.name for buffer in loads),
+        tuple(map(_stored, program.writes)),
         tuple(bases),
-        tuple(_lines(body.lines, names)),
+        tuple(print_body(program.body)),
     )
 
 
@@ -214,76 +233,33 @@ def _computed(kernel: Kernel, names: Mapping[Expr, str]) -> dict[Expr, str]:
     }
 
 
-def _lines(lines: Sequence[Line], names: Mapping[Expr, str]) -> Iterator[str]:
-    for line in lines:
-        match line:
-            case Block(header=header, lines=inner):
-                yield header
-                for nested in _lines(inner, names):
-                    yield f"    {nested}"
-            case Load():
-                yield f"{line.variable} = {_load(line, names[line.node])}"
-            case Store():
-                yield _store(line, store_name(line.node, names))
-            case _:
-                yield line
-
-
-def _load(access: Load, name: str) -> str:
-    places = [POSITIONS[instance] for instance in access.instances]
-    real = [REAL[instance] for instance in access.instances]
-    if not places:
-        return f"tl.load({name}_ptr)"
-    if len(places) == 1:
-        if access.second:
-            return f"_load_rest({name}_ptr + {_EXTENTS[access.node.axes[0]]}, {places[0]}, {real[0]}, DTYPE)"
-        return f"tl.load({name}_ptr + {places[0]}, mask={real[0]}, other=0.0)"
-    # Rows of matrices that kernels store are contiguous.
-    row_stride = f"{name}_row" if isinstance(access.node, Input) else _EXTENTS[access.node.axes[1]]
-    strides = [row_stride, "1"]
-    order = (1, 0) if access.transposed else (0, 1)
-    at = ", ".join(f"{places[n]}, {strides[n]}" for n in order)
-    return f"_load({name}_ptr, {at}, {real[order[0]]}, {real[order[1]]})"
-
-
-def _store(access: Store, name: str) -> str:
-    """Rows at padded positions are written as zero, so that nothing that stands in memory is not finite."""
-    places = [POSITIONS[instance] for instance in access.instances]
-    real = [REAL[instance] for instance in access.instances]
-    if not places:
-        return f"tl.store({name}_ptr, {access.source})"
-    limits = [_EXTENTS[axis] for axis in access.node.axes]
-    if len(places) == 1:
-        value = f"tl.where({real[0]}, {access.source}, 0.0)"
-        second = f"{limits[0]} + " if access.second else ""
-        return f"tl.store({name}_ptr + {second}{places[0]}, {value}, mask={places[0]} < {limits[0]})"
-    at = f"{places[0]}, {places[1]}, {real[0]}, {real[1]}, {limits[0]}, {limits[1]}"
-    return f"_store({name}_ptr, {access.source}, {at})"
-
-
-def _stored(node: Expr, name: str, is_narrow: bool) -> Stored:
-    dims = {AXIS_SEQ: "tokens", AXIS_HEAD: "head_dim"}
-    shape = ", ".join(dims[axis] for axis in node.axes)
-    if isinstance(node, LogSumExp):
-        shape = f"2, {shape}"  # a maximum, and what the rest adds to it
-    if not is_whole_sum(node):
-        return Stored(name, f"(batch, heads, {shape})", "dtype" if is_narrow else "torch.float32", "")
+def _stored(result: Result) -> Stored:
+    buffer = result.buffer
+    name, whole = buffer.name, _shape(buffer, "batch, heads")
+    if not result.parts:
+        return Stored(name, whole, whole, "dtype" if buffer.narrow else "torch.float32", "")
     combine = "{x}.sum(2)"
-    if isinstance(node, LogSumExp):
+    if result.parts == "logsumexp":
         combine = "_add_logsumexp({x}, dtype)"
-    elif isinstance(node, Distance):
+    elif result.parts == "root":
         combine = "{x}.sum(2).sqrt()"
-    if is_narrow:
+    if buffer.narrow:
         combine += ".to(dtype)"
-    partial = "(batch, heads, blocks" + (f", {shape})" if shape else ")")
-    return Stored(name, partial, "torch.float32", combine)
+    return Stored(name, _shape(buffer, "batch, heads, blocks"), whole, "torch.float32", combine)
 
 
-def _size(node: Expr) -> str:
+def _shape(buffer: Buffer, before: str) -> str:
+    """Source of the shape of a tensor; a logsumexp is a maximum, and what the rest adds to it."""
+    dims = {AXIS_SEQ: "tokens", AXIS_HEAD: "head_dim"}
+    halves = [str(buffer.halves)] if buffer.halves > 1 else []
+    return f"({', '.join([before, *halves, *(dims[axis] for axis in buffer.axes)])})"
+
+
+def _size(buffer: Buffer) -> str:
     """Source of the number of elements of one head of a value."""
-    sizes = [_EXTENTS[axis] for axis in node.axes]
-    if isinstance(node, LogSumExp):
-        sizes.insert(0, "2")
+    sizes = [EXTENTS[axis] for axis in buffer.axes]
+    if buffer.halves > 1:
+        sizes.insert(0, str(buffer.halves))
     return " * ".join(sizes) or "1"
 
 

@@ -79,10 +79,10 @@ def machine_of(target: str) -> str:
 def candidates(kernel: KernelText, machine: str, element_size: int, block_d: int) -> list[Tiles]:
     """The tiles that fit a kernel by the model, the preferred ones first; the smallest where none does."""
     device = MACHINES[machine]
-    body = kernel.body
+    work = kernel.work
     choices = device.candidates
-    if not body.loops:
-        choices = device.row_candidates if body.products else _ROWS
+    if not work.loops:
+        choices = device.row_candidates if work.products else _ROWS
     fitting = [
         tiles
         for tiles in choices
@@ -109,16 +109,16 @@ def tile_table(kernel: KernelText) -> dict[tuple[str, int], tuple[Tiles, ...]]:
 def _registers(kernel: KernelText, device: _Machine, tiles: Tiles, block_d: int) -> float:
     """About how many registers a thread needs: in loops for sums and S x S tiles, outside for rows."""
     own, loop, warps, _ = tiles
-    body = kernel.body
+    work = kernel.work
     threads = device.threads * warps
     row, square = own * block_d / threads, own * loop / threads
-    outside = 16 + (0.55 if body.loops else 0.8) * row * body.row_tiles
-    if body.products and not body.loops:
+    outside = 16 + (0.55 if work.loops else 0.8) * row * work.row_tiles
+    if work.products and not work.loops:
         # Products with a D x D value, which is an operand or a sum.
-        outside = 16 + device.row_weight * (0.33 * row * body.row_tiles + block_d * block_d / threads)
+        outside = 16 + device.row_weight * (0.33 * row * work.row_tiles + block_d * block_d / threads)
     inside = 0.0
-    if body.loops:
-        inside = device.weight * (16 + 1.3 * row * body.sums + square * (1 + 0.8 * body.square_tiles))
+    if work.loops:
+        inside = device.weight * (16 + 1.3 * row * work.sums + square * (1 + 0.8 * work.square_tiles))
     if device.weight > 1 and 32 < own < 16 * warps:
         inside, outside = 1.35 * inside, 1.35 * outside  # warps share rows: operands are held more than once
     return max(inside, outside)
@@ -127,8 +127,8 @@ def _registers(kernel: KernelText, device: _Machine, tiles: Tiles, block_d: int)
 def _shared_memory(kernel: KernelText, tiles: Tiles, element_size: int, block_d: int) -> int:
     """About how many bytes: a tile of each load of the loop for every stage, and the own block's operands."""
     own, loop, _, stages = tiles
-    body = kernel.body
-    held = own if body.loops else 0
-    loads = stages * body.loop_tiles * loop * block_d
-    states = 2 * block_d * block_d if body.products and not body.loops else 0
-    return element_size * (loads + min(body.row_tiles, 3) * held * block_d + own * loop + states)
+    work = kernel.work
+    held = own if work.loops else 0
+    loads = stages * work.loop_tiles * loop * block_d
+    states = 2 * block_d * block_d if work.products and not work.loops else 0
+    return element_size * (loads + min(work.row_tiles, 3) * held * block_d + own * loop + states)

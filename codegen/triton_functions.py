@@ -24,6 +24,3 @@ TRITON_FUNCTIONS: dict[str, str] = {
     "inverse_or_zero": "_inverse_or_zero({x})",
 }
 """Source with ``{x}`` for the operand, by function; names that begin with _ stand in ``templates/triton/functions``."""
-
-HUGE_NEAR_ZERO = frozenset({"inverse_norm", "inverse_norm_slope"})
-"""Functions of norms that reach 1e6 and more: where padding makes such a value, float16 would overflow in a product."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +15,6 @@ from codegen.expr import SCORES, Expr
 from codegen.kernel_text import (
     Direction,
     KernelText,
-    Stored,
     name_values,
     narrow_values,
     store_name,
@@ -98,8 +96,7 @@ class TritonProgram:
     @property
     def functions(self) -> frozenset[str]:
         """The small device functions that the kernels call."""
-        lines = "\n".join(line for kernel in self.kernels for line in kernel.lines)
-        return frozenset(re.findall(r"(?<![\w.])(_[a-z]\w*)\(", lines)) | {"_real", "_inside"}
+        return frozenset({"_real", "_inside"}).union(*(kernel.functions for kernel in self.kernels))
 
     # -- source of signatures
 
@@ -133,7 +130,7 @@ class TritonProgram:
         narrow = {store_name(node, self.names) for node in self.narrow}
         stored = {item.name: item for kernel in self.forward.kernels for item in kernel.stores}
         return [
-            (name, _whole_shape(stored[name]), "dtype" if name in narrow else "torch.float32")
+            (name, stored[name].whole_shape, "dtype" if name in narrow else "torch.float32")
             for name in self.results
         ]
 
@@ -152,16 +149,11 @@ class TritonProgram:
         return tuple(sources)
 
 
-def _whole_shape(stored: Stored) -> str:
-    """The shape after partial sums are added up."""
-    return stored.shape.replace("blocks, ", "").replace(", blocks", "")
-
-
 def triton_program(graph: AttentionGraph) -> TritonProgram:
     """Lower, simplify, differentiate, schedule and write ``graph``.
 
     Raises:
-        ScheduleError: where a schedule breaks its own rules (a fault of the compiler).
+        ScheduleError, TileError: where a schedule or a tile program breaks its own rules (a fault of the compiler).
     """
     builder = Builder()
     root = order_contractions(lower(graph, builder, KERNEL_RULES), builder)

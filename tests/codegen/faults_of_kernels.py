@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from codegen import algebra, kernel_body, kernel_text, tile_source, tile_writer
+from codegen import algebra, kernel_text
 from codegen.pointwise import FUNCTIONS
+from codegen.tiles import build, labels, operands, values
+from codegen.triton import print as triton_print
 from codegen.triton_functions import TRITON_FUNCTIONS
 from tests.codegen.faults import (
     COLUMN,
@@ -30,11 +32,11 @@ from tests.codegen.faults import (
     fault,
     generated,
 )
-from tests.codegen.jury import DROPOUT, KERNELS, PLAN, SHORT
+from tests.codegen.jury import DROPOUT, KERNELS, PLAN, SHORT, TILES
 
 Builder = algebra.Builder
-Tiles = tile_writer.TileWriter
-Kernels = kernel_body._KernelWriter
+Values = values.ValueBuilder
+Kernels = build._KernelBuilder
 
 KERNEL_TEXT = {
     "a sum that a function reads waits in 16 bits": fault(
@@ -56,7 +58,7 @@ KERNEL_TEXT = {
         edited(Kernels.add_exponentials, "HIGHEST if over == LOOP else LOWEST", "HIGHEST"), KERNELS, STATE
     ),
     "the root of a distance is taken of each part": fault(
-        edited(Kernels.add_up, 'f"tl.sqrt({total})" if over == LOOP else total', 'f"tl.sqrt({total})"'),
+        edited(Kernels.add_up, "Root(total) if over == LOOP else total", "Root(total)"),
         KERNELS,
         EUCLID_OVER_TOKENS,
     ),
@@ -66,15 +68,19 @@ KERNEL_TEXT = {
         STATE,
     ),
     "a chunk begins one block late": fault(
-        edited(Kernels.chunk, "range(first, ", "range(first + BLOCK_OWN, "), KERNELS, STATE
+        edited(triton_print.print_body, "range(first, ", "range(first + BLOCK_OWN, "), KERNELS, STATE
     ),
     "a chunk is added up anew from each of its blocks": fault(
-        edited(Kernels.chunk, "outer.lines += before", "self.top.lines[:0] = before"),
-        KERNELS,
+        edited(
+            Kernels.chunk,
+            "outer.body.append(Loop(OWN, tuple(carried), tuple(self.top.body)))",
+            "outer.body.append(Loop(OWN, (), (*carried, *self.top.body)))",
+        ),
+        TILES,
         STATE,
     ),
     "a chunk is as long as its first block": fault(
-        edited(Kernels.chunk, "first + chunk, tokens), BLOCK_OWN", "first + chunk, tokens), chunk"),
+        edited(triton_print.print_body, "first + chunk, tokens), BLOCK_OWN", "first + chunk, tokens), chunk"),
         KERNELS,
         STATE,
     ),
@@ -82,8 +88,8 @@ KERNEL_TEXT = {
         generated("weight_sum * repair + tl.sum", "weight_sum + tl.sum"), KERNELS, PLAIN
     ),
     "a merged sum is not repaired when the maximum grows": fault(
-        edited(Kernels.add_merged, "{total} * {spread(running.repair, 0, len(target))}", "{total}"),
-        KERNELS,
+        edited(Kernels.add_merged, "Accumulate(total, value, running.repair)", "Accumulate(total, value)"),
+        TILES,
         PLAIN,
     ),
     "a merged sum is repaired by the factor of another softmax": fault(
@@ -92,13 +98,13 @@ KERNEL_TEXT = {
         "softmax(Q @ K.T) @ V + softmax(Q @ V.T) @ K",
     ),
     "a merged softmax leaves out its other factors, dropout among them": fault(
-        edited(Kernels.add_merged, 'weights += f"', '_ = f"'), DROPOUT, PLAIN
+        edited(Kernels.add_merged, "weights.append(", "list[Value]().append("), DROPOUT, PLAIN
     ),
     "the backward forgets the rest of a logsumexp": fault(
         generated("* LOG2E - rest", "* LOG2E"), KERNELS, PLAIN
     ),
     "dropout draws for a tile as it is held, not as its value stands": fault(
-        edited(Tiles.keep, "for axis in range(len(node.axes))", "for axis in target"), DROPOUT, PLAIN
+        edited(Values.compute, "instances), target.index(0))", "instances), 0)"), DROPOUT, PLAIN
     ),
     "heads share a dropout mask in the backward of K and V": fault(
         generated("batch_head, loop[None, :], own[:, None]", "0 * batch_head, loop[None, :], own[:, None]"),
@@ -118,55 +124,55 @@ KERNEL_TEXT = {
         edited(Builder.keep, "len(self._streams)", "0"), DROPOUT, TWO_SOFTMAXES
     ),
     "a loop reads its operands at the own block": fault(
-        edited(Tiles.label_instances, "LOOP if binding else OWN", "OWN"), KERNELS, PLAIN
+        edited(labels.label_instances, "LOOP if binding else OWN", "OWN"), TILES, PLAIN
     ),
     "a tile of one loop is taken for known in the next": fault(
-        edited(Tiles.remember, "tile.home.tiles", "self.top.tiles"), KERNELS, TWO_SOFTMAXES
+        edited(Values.remember, "held.home.tiles", "self.top.tiles"), TILES, TWO_SOFTMAXES
     ),
     "a loop stops before its last tile": fault(
-        edited(Kernels.loop, "range(0, tokens,", "range(0, tokens - BLOCK_LOOP,"), KERNELS, PLAIN
+        edited(triton_print.print_body, "range(0, tokens,", "range(0, tokens - BLOCK_LOOP,"), KERNELS, PLAIN
     ),
     "a product of matrices forgets what earlier tiles gave": fault(
-        edited(tile_source.contract, 'f", {total}" if total else ""', '""'), KERNELS, PLAIN
+        edited(triton_print._dot, 'f", {total}" if total else ""', '""'), KERNELS, PLAIN
     ),
     "a transposed tile is read as it stands": fault(
-        edited(tile_source.aligned, 'f"tl.trans({part.source})"', "part.source"), KERNELS, COLUMN
+        edited(operands.aligned, "Transpose(part.value)", "part.value"), TILES, COLUMN
     ),
     "a second load of a D x D value stands as the first one": fault(
-        edited(Tiles.turned, "transposed=True", "transposed=False"), KERNELS, STATE_COSINE
+        edited(Values.turned, "transposed=True", "transposed=False"), KERNELS, STATE_COSINE
     ),
     "a difference is written as a sum": fault(
-        edited(Tiles.combination, 'sign = "-" if', 'sign = "+" if'), KERNELS, "sub(Q, K)"
+        edited(triton_print._combination, 'sign = "-" if', 'sign = "+" if'), KERNELS, "sub(Q, K)"
     ),
     "scalars of a sum are lost in kernels": fault(
-        edited(tile_source.scalar, '" * ".join(factors)', '""'), KERNELS, SIGNED_SCORES
+        edited(triton_print.scalar, '" * ".join(factors)', '""'), KERNELS, SIGNED_SCORES
     ),
     "masks mask nothing": fault(
-        edited(tile_source.masked, 'f"tl.where({mask}, {part.source}, {value})"', "part.source"),
-        KERNELS,
+        edited(operands.masked, "Masked(part.value, instance, part.labels.index(label))", "part.value"),
+        TILES,
         UNMASKED_STATE,
     ),
     "the key mask is not read": fault(generated("if HAS_MASK:", "if False:"), KERNELS, PLAIN),
     "the operands of sums over tokens are not masked": fault(
-        edited(Tiles.unpadded, "if not any(label in part.zeros for part in parts)", "if False"),
-        KERNELS,
+        edited(Values.unpadded, "if not any(label in part.zeros for part in parts)", "if False"),
+        TILES,
         UNMASKED_STATE,
     ),
     "the sigmoid is said to keep zero": fault(
-        entry(FUNCTIONS, "sigmoid", replace(FUNCTIONS["sigmoid"], keeps_zero=True)), KERNELS, UNMASKED_STATE
+        entry(FUNCTIONS, "sigmoid", replace(FUNCTIONS["sigmoid"], keeps_zero=True)), TILES, UNMASKED_STATE
     ),
     "a sum is taken for zero where one of its terms is": fault(
-        edited(Tiles.combination, "frozenset(target).intersection(", "frozenset().union("),
-        KERNELS,
+        edited(Values.combination, "frozenset(target).intersection(", "frozenset().union("),
+        TILES,
         MIXED_STATE,
     ),
     "what a loop computes is taken for zero at padded rows": fault(
-        edited(Kernels.loop, "binding), frozenset(), True", "binding), frozenset(range(2)), True"),
-        KERNELS,
+        edited(Kernels.total, "frozenset()", "frozenset(range(2))"),
+        TILES,
         "t = sigmoid(Q @ K.T) @ V; Q @ (softsign(t).T @ sigmoid(K))",
     ),
     "a softmax over D counts columns that do not exist": fault(
-        edited(Tiles.logsumexp, "{REAL[instances[label]]},", "{REAL[instances[label]]} | True,"),
+        edited(triton_print._add_weights, "{REAL[step.axis]}", "{REAL[step.axis]} | True"),
         KERNELS,
         "softmax(Q) + K",
     ),
@@ -181,19 +187,19 @@ KERNEL_TEXT = {
         PLAIN,
     ),
     "a stored S x S value has the row stride of an S x D one": fault(
-        edited(kernel_text._load, "_EXTENTS[access.node.axes[1]]", '"D"'), KERNELS, SQUARES
+        edited(triton_print._row_stride, "EXTENTS[buffer.axes[1]]", '"D"'), KERNELS, SQUARES
     ),
     "an input is read with the row stride of a contiguous one": fault(
-        edited(kernel_text._load, 'f"{name}_row" if', '"D" if'), KERNELS, PLAIN
+        edited(triton_print._row_stride, 'f"{buffer.name}_row" if', '"D" if'), KERNELS, PLAIN
     ),
     "rows of a matrix lie as far apart as its columns": fault(
         generated("rows[:, None] * row_stride", "rows[:, None] * column_stride"), KERNELS, PLAIN
     ),
     "the heads of stored values overlap": fault(
-        edited(kernel_text._size, "_EXTENTS[axis] for", '"D" for'), KERNELS, PLAIN
+        edited(kernel_text._size, "EXTENTS[axis] for", '"D" for'), KERNELS, PLAIN
     ),
     "the halves of a logsumexp overlap": fault(
-        edited(kernel_text._size, 'sizes.insert(0, "2")', "pass"), KERNELS, PLAIN
+        edited(kernel_text._size, "sizes.insert(0, str(buffer.halves))", "pass"), KERNELS, PLAIN
     ),
 }
 
@@ -247,6 +253,6 @@ FUNCTIONS_ON_CHIP = {
         EUCLID_OF_NEAR_ROWS,
     ),
     "two values have no distance on the diagonal": fault(
-        edited(Tiles.squares, "node.left.node is node.right.node and ", ""), KERNELS, EUCLID
+        edited(Values.squares, "node.left.node is node.right.node and ", ""), KERNELS, EUCLID
     ),
 }

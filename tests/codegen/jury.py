@@ -18,16 +18,18 @@ from codegen.expr import Pointwise, topological
 from codegen.generated import load_source
 from codegen.lower import RULES, lower
 from codegen.schedule import ScheduleError
+from codegen.tiles.check import TileError
 from graphir import AttentionGraph, reference
 from tests.codegen.dense import evaluate_dense
 from tests.codegen.kernels import largest_errors
 
-JURORS = CHECKER, ALGEBRA, PLAN, KERNELS, DROPOUT, SHORT = (
-    *("checker", "algebra", "plan", "kernels", "dropout"),
+JURORS = CHECKER, TILES, ALGEBRA, PLAN, KERNELS, DROPOUT, SHORT = (
+    *("checker", "checker of tiles", "algebra", "plan", "kernels", "dropout"),
     "kernels in 16 bits",
 )
-"""The jurors, in the order in which they are asked: the checker of schedules; a dense evaluator of the scheduled
-expressions; what a plan is known to be; the kernels in Triton's interpreter; their dropout; their form in 16 bits."""
+"""The jurors, in the order in which they are asked: the checkers of schedules and of tile programs; a dense evaluator
+of the scheduled expressions; what a plan is known to be; the kernels in Triton's interpreter; their dropout; their
+form in 16 bits."""
 
 
 class Known(NamedTuple):
@@ -43,7 +45,7 @@ def objection(text: str, known: Known | None = None, last: str = SHORT) -> tuple
     """The first juror to object to what is compiled for ``text``, and the reason; None where all to the ``last`` one
     accept it.
 
-    Nothing but the checker's own refusal counts as an objection of the compiler: another exception is raised.
+    Nothing but the checkers' own refusal counts as an objection of the compiler: another exception is raised.
     """
     graph = AttentionGraph.from_expression(text)
     try:
@@ -52,6 +54,8 @@ def objection(text: str, known: Known | None = None, last: str = SHORT) -> tuple
         if traceback.extract_tb(error.__traceback__)[-1].filename != check_schedule.__file__:
             raise
         return CHECKER, str(error)
+    except TileError as error:
+        return TILES, str(error)
     for name, error in _algebra_errors(graph, program):
         # Reordered sums of float64, amplified by exponentials.
         if not error <= 1e-9:

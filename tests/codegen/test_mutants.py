@@ -1,7 +1,7 @@
 """Faults put into the compiler on purpose, one at a time, and the juror that must object to each.
 
 `tests.codegen.jury` asks its jurors in order. A fault that changes nothing fails its test, and so does a jury that
-objects where there is no fault, or an exception that is not the checker's.
+objects where there is no fault, or an exception that is not a checker's.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The tile program as Triton text."""
