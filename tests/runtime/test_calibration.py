@@ -107,9 +107,10 @@ def test_a_proxy_that_is_no_better_than_counting_parameters_is_warned_of():
     assert verdict({"agreement": good}).endswith("0.20.")
 
 
-def test_a_calibration_in_small_goes_on_where_it_was_stopped(tmp_path):
+def test_a_calibration_in_small_goes_on_where_it_was_stopped(tmp_path, corpus_file):
     told = []
-    results = calibrate(tmp_path, TINY, 0, told.append)
+    tiny = replace(TINY, corpus=str(corpus_file))
+    results = calibrate(tmp_path, tiny, 0, told.append)
     assert len(results["backbones"]) == 4
     assert len([line for line in told if line.startswith(("long", "proxies"))]) == 8
     assert json.loads((tmp_path / "calibration.json").read_text())["agreement"] == results["agreement"]
@@ -117,9 +118,9 @@ def test_a_calibration_in_small_goes_on_where_it_was_stopped(tmp_path):
 
     (tmp_path / "proxies" / "bert.json").unlink()
     told.clear()
-    again = calibrate(tmp_path, replace(TINY, proxy=replace(TINY.proxy, task="recall")), 0, told.append)
+    again = calibrate(tmp_path, replace(tiny, proxy=replace(tiny.proxy, task="recall")), 0, told.append)
     assert [line.split(":")[0] for line in told][1:] == ["proxies/bert"]
     assert again["agreement"][0]["proxy"] == "recall"
     assert [row["probes"] for row in again["backbones"]] == [row["probes"] for row in results["backbones"]]
     with pytest.raises(InputError, match="another steps"):
-        calibrate(tmp_path, replace(TINY, steps=3), 0, told.append)
+        calibrate(tmp_path, replace(tiny, steps=3), 0, told.append)
