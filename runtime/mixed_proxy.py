@@ -35,8 +35,8 @@ def tasks_of(task: str) -> tuple[str, ...]:
 class MixedEvaluator:
     """Scores a backbone by the mean of its losses on several tasks (`evolution.Evaluator`).
 
-    Each loss is divided by that of who knows nothing, ``log`` of the number of answers, so that 1 is ignorance in
-    every task. A probe is learnt from fresh weights; language modelling starts from the supernet.
+    Each loss is divided by that of ignorance, so that 1 is ignorance in every task: see `mixed_score`. A probe is
+    learnt from fresh weights; language modelling starts from the supernet.
 
     Args:
         language: of the masked language model; its configuration gives steps, rate, device and backend of the probes.
@@ -77,7 +77,7 @@ class MixedEvaluator:
         data, backend = self.language.data, self.language.config.backend
         for task in self.probes:
             if STOPPED in metrics:
-                losses[task.name] = task.chance_loss
+                losses[task.name] = task.guess_loss
                 continue
             found, _ = train_on_probe(backbone, task, seed, self.training, data.train.ids.device, backend)
             metrics |= {f"{task.name}_{name}": value for name, value in found.items()}
@@ -86,13 +86,17 @@ class MixedEvaluator:
 
 
 def mixed_score(losses: Mapping[str, float], vocab_size: int) -> float:
-    """The score of losses, in nats, by task.
+    """The score of losses, in nats, by task: their negative mean, each as a part of ignorance.
+
+    Ignorance of language is the logarithm of the vocabulary. That of a probe is `Probe.guess_loss`, and no loss counts
+    for more: among those that look nothing up, it would be noise (measured, docs/search.md).
 
     Example:
         >>> mixed_score({"mlm": math.log(1024), "recall": 0.0}, vocab_size=1024)
         -0.5
     """
-    ignorance = {
-        name: math.log(vocab_size) if name == LANGUAGE else probe(name).chance_loss for name in losses
-    }
-    return -sum(loss / ignorance[name] for name, loss in losses.items()) / len(losses)
+    parts = [
+        loss / math.log(vocab_size) if name == LANGUAGE else min(1.0, loss / probe(name).guess_loss)
+        for name, loss in losses.items()
+    ]
+    return -sum(parts) / len(parts)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from graphir import InputError
 from graphir.validation import nearest
@@ -23,6 +24,8 @@ from runtime.special_tokens import MASK, SPECIAL_TOKENS
 BLANK = len(SPECIAL_TOKENS)
 """What stands between things, and says nothing."""
 FIRST = BLANK + 1
+_GUESSES = 2048
+"""Sequences that the loss of a guess is taken from."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Probe:
         name: its key in `PROBES`.
         seq_len: tokens of a sequence.
         vocab_size: special tokens and the blank included.
-        answers: how many answers there are, equally often right; who knows nothing has the loss ``log(answers)``.
+        answers: how many answers there are, equally often right.
         draw: ``(generator, batch size) -> batch``; everything random comes from the generator, on the CPU.
     """
 
@@ -43,10 +46,22 @@ class Probe:
     answers: int
     draw: Callable[[Generator, int], MaskedBatch]
 
-    @property
-    def chance_loss(self) -> float:
-        """The loss, in nats, of who knows no more than what the answers are."""
-        return math.log(self.answers)
+    @cached_property
+    def guess_loss(self) -> float:
+        """The loss, in nats a hidden token, of who sees which answers stand in a sequence and how often, not where.
+
+        Every model learns that much first, and how fast says nothing of looking things up: losses above this one
+        count as this one (`runtime.mixed_proxy`). Where an answer need not be shown, it is ``log(answers)``.
+        """
+        batch = self.draw(Generator("cpu").manual_seed(0), _GUESSES)
+        chosen = batch.labels != IGNORED
+        rows = chosen.nonzero()[:, 0]
+        told = batch.labels[chosen]
+        answers = torch.zeros(self.vocab_size, dtype=torch.bool, device="cpu")
+        answers[told] = True
+        shown = nn.functional.one_hot(batch.input_ids, self.vocab_size).sum(1) * answers  # [B, vocabulary]
+        share = shown[rows, told] / shown.sum(1)[rows]
+        return float(-share.log().mean()) if bool((share > 0).all()) else math.log(self.answers)
 
     def batches(self, batch_size: int, seed: int) -> Iterator[MaskedBatch]:
         """Batches without end, the same for the same seed."""

@@ -87,7 +87,7 @@ def rows(inherited, recall, long):
 def test_lower_losses_are_better_and_more_parameters_are():
     found = {
         (row["long training"], row["proxy"]): row["tau"]
-        for row in agreements(rows([1.0, 2, 3, 4], [4.0, 3, 2, 1], [1.0, 2, 3, 4]), 512, "mix")
+        for row in agreements(rows([1.0, 2, 3, 4], [0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]), 512, "mix")
     }
     assert found["mlm", "mlm"] == 1.0
     assert found["mlm", "recall"] == -1.0
@@ -101,7 +101,9 @@ def test_the_mix_weighs_losses_by_what_ignorance_costs():
 
 
 def test_a_proxy_that_is_no_better_than_counting_parameters_is_warned_of():
-    useless = {"agreement": agreements(rows([1.0, 2, 3, 4], [1.0, 2, 3, 4], [1.0, 2, 3, 4]), 512, "mix")}
+    useless = {
+        "agreement": agreements(rows([1.0, 2, 3, 4], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]), 512, "mix")
+    }
     assert "hardly better than counting" in verdict(useless)
     good = [dict(row, tau=0.2) if row["proxy"] == "parameters" else row for row in useless["agreement"]]
     assert verdict({"agreement": good}).endswith("0.20.")
