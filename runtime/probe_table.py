@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import statistics
+from random import Random
 from typing import Annotated
 
 import torch
 import typer
 
+from evolution import random_backbone
 from runtime.calibration.backbones import known_backbones
 from runtime.console import make_console, prepare_output, say
 from runtime.ending import end_well
@@ -15,14 +17,7 @@ from runtime.probe_training import ProbeTraining, train_on_probe
 from runtime.probes import PROBES
 from runtime.proxy_config import PROXY_SPACE
 
-SHOWN = (
-    "plain-behind-convolution",
-    "one-plain-attention",
-    "convolutions",
-    "bert",
-    "linear-behind-convolution",
-    "autobert-zero",
-)
+SHOWN = ("plain-behind-convolution", "convolutions", "bert", "linear-behind-convolution")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -35,16 +30,17 @@ def probe_table(
     """Accuracy of hidden tokens on each probe: mean over seeds and standard deviation. One thread, some minutes."""
     torch.set_num_threads(1)
     console = make_console()
-    backbones = known_backbones(PROXY_SPACE)
+    known = known_backbones(PROXY_SPACE)
+    backbones = {name: known[name] for name in SHOWN} | {"random": random_backbone(Random(0), PROXY_SPACE)}
     say(console, f"| {steps} steps | " + " | ".join(PROBES) + " |")
     say(console, "| --- |" + " --- |" * len(PROBES))
     chances = " | ".join(f"{1 / probe.answers:.2f}" for probe in PROBES.values())
     say(console, f"| guessing | {chances} |")
-    for name in SHOWN:
+    for name, backbone in backbones.items():
         cells = []
         for probe in PROBES.values():
             training = ProbeTraining(steps=steps)
-            found = [train_on_probe(backbones[name], probe, s, training)[0]["accuracy"] for s in range(seeds)]
+            found = [train_on_probe(backbone, probe, s, training)[0]["accuracy"] for s in range(seeds)]
             spread = f" ± {statistics.stdev(found):.2f}" if seeds > 1 else ""
             cells.append(f"{statistics.mean(found):.2f}{spread}")
         say(console, f"| {name} | " + " | ".join(cells) + " |")

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from evolution import Candidate, Study
+from runtime.calibration.table import read_verdict
 from runtime.comparison import Rank
 from runtime.console import printable, say
 from runtime.front_table import print_front
 from runtime.pipeline import Outcome
+from runtime.report.data import CALIBRATION
 from runtime.report.writing import REPORT
 from runtime.run import Run
 
@@ -57,6 +59,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     )
     if outcome.comparison:
         print_comparison(outcome.comparison, run.config.comparison_steps, console)
+    say_verdict(run, console)
     for what, path in (
         ("drawing", run.best_path / "backbone.svg"),
         ("model", run.best_path),
@@ -78,10 +81,18 @@ def print_comparison(ranks: Sequence[Rank], steps: int, console: Console) -> Non
         say(console, f"{rank.name:14}{cells}")
 
 
+def say_verdict(run: Run, console: Console) -> None:
+    """How well the run's proxy ranks, where `opnas calibrate RUN` has found out; a warning where it hardly does."""
+    found = read_verdict(run.folder / CALIBRATION)
+    if found is not None:
+        say(console, found)
+
+
 def print_run(run: Run, console: Console) -> None:
     """What the study of a run holds so far."""
     with run.open_study(readonly=True) as study:
         print_study(study, f"{run.folder}: {len(study)} of {run.config.candidates} candidates", console)
+    say_verdict(run, console)
 
 
 def print_study(study: Study, title: str, console: Console) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from runtime.calibration.calibrate import PARAMETERS
@@ -43,6 +45,14 @@ def format_agreements(results: Mapping[str, Any]) -> str:
     return "\n".join(
         [*lines, "", f"{len(results['backbones'])} backbones, {minutes:.0f} minutes of one core."]
     )
+
+
+def read_verdict(path: Path) -> str | None:
+    """What the calibration in a run's folder says of its proxy; None where there is none that can be read."""
+    try:
+        return verdict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
 
 
 def verdict(results: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -11,12 +12,17 @@ from scipy.stats import kendalltau
 
 from evolution import SearchSpace
 from graphir import InputError
+from graphir.files import write_json
 from runtime.calibration import Calibration, calibrate
 from runtime.calibration.agreement import agreement
 from runtime.calibration.backbones import all_convolutions, backbones_to_calibrate, known_backbones
 from runtime.calibration.calibrate import agreements, proxy_scores
 from runtime.calibration.table import format_agreements, verdict
+from runtime.console import make_console
 from runtime.proxy_config import ProxyConfig
+from runtime.ranking import print_run
+from runtime.report.data import CALIBRATION
+from runtime.run import Run
 
 SPACE = SearchSpace(layers=2, hidden_size=16, heads=2, ffn_size=16)
 TINY = Calibration(
@@ -107,6 +113,19 @@ def test_a_proxy_that_is_no_better_than_counting_parameters_is_warned_of():
     assert "hardly better than counting" in verdict(useless)
     good = [dict(row, tau=0.2) if row["proxy"] == "parameters" else row for row in useless["agreement"]]
     assert verdict({"agreement": good}).endswith("0.20.")
+
+
+def test_inspecting_a_run_says_what_its_calibration_found(finished_run, tmp_path, capsys):
+    run = Run.open(shutil.copytree(finished_run, tmp_path / "run"))
+    print_run(run, make_console())
+    assert "ranks with tau" not in capsys.readouterr().out
+    useless = {"agreement": agreements(rows([1.0, 2, 3], [0.1, 0.2, 0.3], [0.3, 0.2, 0.1]), 512, "mix")}
+    write_json(run.folder / CALIBRATION, useless)
+    print_run(run, make_console())
+    assert "hardly better than counting" in " ".join(capsys.readouterr().out.split())
+    (run.folder / CALIBRATION).write_text("[1]")
+    print_run(run, make_console())
+    assert "ranks with tau" not in capsys.readouterr().out
 
 
 def test_a_calibration_in_small_goes_on_where_it_was_stopped(tmp_path, corpus_file):
