@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from evolution.growth import Draft, grow
-from evolution.space import SearchSpace
+from evolution.space import PLAIN_ATTENTION, SearchSpace
 from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, InputError, Layer
 from graphir.ops import SEQ_BY_HEAD
 
@@ -33,10 +33,17 @@ def graph_of_size(rng: Random, space: SearchSpace, size: int, name: str = "graph
 
 
 def random_layer(rng: Random, space: SearchSpace) -> Layer:
-    """A convolution with ``space.conv_probability``, else attention with a random graph."""
+    """A convolution with ``space.conv_probability``, else attention, see `new_attention`."""
     if rng.random() < space.conv_probability:
         return ConvLayer(rng.choice(space.kernel_sizes))
-    return AttentionLayer(random_graph(rng, space))
+    return AttentionLayer(new_attention(rng, space))
+
+
+def new_attention(rng: Random, space: SearchSpace, name: str = "graph") -> AttentionGraph:
+    """Plain attention with ``space.plain_probability``, else a random graph."""
+    if space.plain_probability and rng.random() < space.plain_probability:
+        return AttentionGraph(PLAIN_ATTENTION.nodes, PLAIN_ATTENTION.output, name=name)
+    return random_graph(rng, space, name)
 
 
 def random_backbone(rng: Random, space: SearchSpace, name: str = "backbone") -> Backbone:

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from evolution.candidate import Mutation
-from evolution.generation import random_graph
+from evolution.generation import new_attention
 from evolution.graph_mutations import GRAPH_MUTATIONS, Surroundings
 from evolution.priorities import Priorities
 from evolution.priority import OperationPriority
@@ -150,7 +150,7 @@ def _change_kind(backbone: Backbone, rng: Random, space: SearchSpace, priorities
     copied = [i for i, layer in enumerate(backbone.layers) if isinstance(layer, AttentionLayer)]
     source = rng.choice([None, *copied])
     if source is None:
-        layer: Layer = AttentionLayer(random_graph(rng, space))
+        layer: Layer = AttentionLayer(new_attention(rng, space))
         description = "convolution became attention, a random graph"
     else:
         layer = backbone.layers[source]

@@ -6,13 +6,23 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from evolution.growth import reachable_sizes, sizes_in
-from graphir import OPERATIONS, PAPER_OPERATIONS, AttentionLayer, Backbone, ConvLayer, InputError
+from graphir import (
+    OPERATIONS,
+    PAPER_OPERATIONS,
+    AttentionGraph,
+    AttentionLayer,
+    Backbone,
+    ConvLayer,
+    InputError,
+)
 from graphir.checks import check_number, check_whole
 from graphir.ops import SEQ_BY_HEAD
 from graphir.validation import MAX_NODES, nearest
 
 PAPER_KERNEL_SIZES = (3, 5, 7, 9, 15, 31, 65)
 """Kernel sizes of the convolution layers (assumed)."""
+PLAIN_ATTENTION = AttentionGraph.from_expression("softmax(scale(Q @ K.T)) @ V", name="plain")
+_PLAIN = "plain_probability"
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,8 @@ class SearchSpace:
             mean that mutation makes no convolution, or nothing else, either.
         layer_mutation_probability: probability that a mutation of a backbone changes a layer's kind or
             kernel size and not a graph (assumed).
+        plain_probability: probability that a new attention layer is plain attention, ``softmax(scale(Q @ K.T)) @ V``,
+            and not a random graph. The paper starts from random graphs alone, and evaluates thousands of candidates.
 
     Raises:
         InputError: for a space that holds nothing or cannot be searched; the message says which field.
@@ -52,6 +64,7 @@ class SearchSpace:
     max_nodes: int = 16
     conv_probability: float = 0.5
     layer_mutation_probability: float = 0.3
+    plain_probability: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("operations", "kernel_sizes"):
@@ -59,10 +72,12 @@ class SearchSpace:
             if not isinstance(value, tuple | list):
                 raise InputError(f"{name} must be a tuple, not {str(value)[:40]!r}")
             object.__setattr__(self, name, tuple(value))
-        for name in ("conv_probability", "layer_mutation_probability"):
+        for name in ("conv_probability", "layer_mutation_probability", "plain_probability"):
             check_number(getattr(self, name), name, high=1.0)
         self._check_sizes()
         self._check_operations()
+        if self.plain_probability > 0:
+            self._check_plain()
 
     def _check_sizes(self) -> None:
         check_whole(self.layers, "layers")
@@ -96,6 +111,12 @@ class SearchSpace:
                 "add operations (the paper's set always suffices), or widen the bounds"
             )
 
+    def _check_plain(self) -> None:
+        lacking = sorted({node.op for node in PLAIN_ATTENTION.nodes} - set(self.operations))
+        if lacking or not self.min_nodes <= len(PLAIN_ATTENTION) <= self.max_nodes:
+            why = f"lacks {', '.join(lacking)}" if lacking else f"allows no {len(PLAIN_ATTENTION)} nodes"
+            raise InputError(f"plain_probability must be 0: the space {why}, which plain attention needs")
+
     @property
     def graph_sizes(self) -> tuple[int, ...]:
         """The numbers of nodes, within the bounds, that a random graph can have."""
@@ -127,10 +148,11 @@ class SearchSpace:
                 raise InputError(f"layer {number}: kernel size {layer.kernel_size} not in the space")
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
+        """Ready for JSON. ``plain_probability`` is left out where it is 0, as in older studies."""
+        data = (
+            asdict(self) if self.plain_probability else {n: v for n, v in asdict(self).items() if n != _PLAIN}
+        )
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}
 
     @classmethod
     def from_dict(cls, data: Any) -> SearchSpace:

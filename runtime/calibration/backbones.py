@@ -7,9 +7,9 @@ from random import Random
 
 from evolution import SearchSpace, random_backbone
 from evolution.identity import SeenBackbones
+from evolution.space import PLAIN_ATTENTION
 from graphir import AttentionGraph, AttentionLayer, Backbone, ConvLayer, InputError, Layer, presets
 
-PLAIN = AttentionGraph.from_expression("softmax(scale(Q @ K.T)) @ V", name="plain")
 LINEAR = AttentionGraph.from_expression("Q @ (K.T @ V)", name="linear")
 
 
@@ -20,7 +20,7 @@ def known_backbones(space: SearchSpace) -> dict[str, Backbone]:
         >>> list(known_backbones(SearchSpace(layers=4)))[:3]
         ['bert', 'convolutions', 'plain-behind-convolution']
     """
-    plain, linear = AttentionLayer(PLAIN), AttentionLayer(LINEAR)
+    plain, linear = AttentionLayer(PLAIN_ATTENTION), AttentionLayer(LINEAR)
     found: dict[str, list[Layer]] = {"bert": [plain]}
     if space.kernel_sizes:
         sizes = sorted(space.kernel_sizes)

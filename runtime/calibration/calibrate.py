@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ Tell = Callable[[str], None]
 TARGETS = (*MIXES, LANGUAGE, "recall")
 """What long training may be judged by; the first is what a search wants by default."""
 PARAMETERS = "parameters"
+RANDOM_GRAPHS = replace(PROXY_SPACE, plain_probability=0.0)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Calibration:
         batch_size: sequences of such a step.
         probe_steps: of a long training on recall, from fresh weights.
         seed: of the random backbones.
-        space: where they are drawn from.
+        space: where they are drawn from; by default that of the default search, with random graphs alone.
         proxy: the proxy that is calibrated.
         corpus: text file; None for Python's own documentation.
     """
@@ -48,7 +49,7 @@ class Calibration:
     batch_size: int = 16
     probe_steps: int = 600
     seed: int = 0
-    space: SearchSpace = PROXY_SPACE
+    space: SearchSpace = RANDOM_GRAPHS
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     corpus: str | None = None
 

@@ -94,6 +94,9 @@ def search(
         ),
     ] = False,
     extended: Annotated[bool, typer.Option(help="Draw from the extended set of operations.")] = False,
+    plain_probability: Annotated[
+        float, typer.Option(help="Share of new attention layers that are plain attention, not random.")
+    ] = _DEFAULT.space.plain_probability,
     layers: Annotated[int, typer.Option(help="Layers of a backbone.")] = _DEFAULT.space.layers,
     hidden_size: Annotated[int, typer.Option(help="Width of a token.")] = _DEFAULT.space.hidden_size,
     heads: Annotated[int, typer.Option(help="Heads of a layer.")] = _DEFAULT.space.heads,
@@ -171,7 +174,14 @@ def search(
     settings = {name: value for name, value in given.items() if value is not None}
     if strategy == RegularizedEvolution.name and population is not None:
         settings["tournament"] = min(RegularizedEvolution.tournament, population)
-    space = replace(_DEFAULT.space, layers=layers, hidden_size=hidden_size, heads=heads, ffn_size=ffn_size)
+    space = replace(
+        _DEFAULT.space,
+        layers=layers,
+        hidden_size=hidden_size,
+        heads=heads,
+        ffn_size=ffn_size,
+        plain_probability=plain_probability,
+    )
     config = RunConfig(
         candidates=candidates,
         minutes=minutes,

@@ -6,16 +6,19 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from evolution import SearchSpace, random_backbone, random_graph
+from evolution.space import PLAIN_ATTENTION
 from graphir import (
     EXTENDED_OPERATIONS,
     PAPER_OPERATIONS,
     AttentionGraph,
     ConvLayer,
+    InputError,
 )
 from graphir.ops import VALUE_TYPES
 
@@ -97,3 +100,31 @@ def test_the_same_seed_gives_the_same_backbone_in_another_process():
 def test_a_space_of_convolutions_has_no_random_graph():
     with pytest.raises(ValueError, match="conv_probability is 1"):
         random_graph(Random(0), SearchSpace(operations=(), conv_probability=1.0))
+
+
+def test_new_attention_is_plain_as_often_as_the_space_says():
+    space = SearchSpace(layers=1, conv_probability=0.0, plain_probability=0.25)
+    rng = Random(0)
+    plain = PLAIN_ATTENTION.canonical_hash()
+    drawn = [random_backbone(rng, space).layers[0].graph.canonical_hash() == plain for _ in range(400)]
+    assert 0.15 < sum(drawn) / 400 < 0.35  # four and a half deviations of 0.022
+
+
+def test_without_plain_attention_a_space_draws_and_is_written_as_before():
+    space = SearchSpace()
+    assert "plain_probability" not in space.to_dict()
+    with_plain = replace(space, plain_probability=0.5)
+    assert SearchSpace.from_dict(with_plain.to_dict()) == with_plain
+    assert SearchSpace.from_dict(space.to_dict()) == space
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"operations": ("neg", "transpose", "matmul")}, "lacks scale, softmax"),
+        ({"max_nodes": 4}, "allows no 5 nodes"),
+    ],
+)
+def test_plain_attention_outside_of_the_space_is_refused(fields, reason):
+    with pytest.raises(InputError, match=reason):
+        SearchSpace(**fields, plain_probability=0.5)
