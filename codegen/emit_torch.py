@@ -251,7 +251,9 @@ class _Writer:
 
     def zero(self, node: Expr) -> Text:
         """A sum without terms, such as Q - Q. It stays attached to an input, so that its gradient is zero, not None."""
-        attached = self.texts.get(self.any_node) if self.any_node else None
+        # An input that is only added up is not zeroed yet: 0.0 times what stands at padded positions may be NaN.
+        zeroed = self.any_node is not None and 0 in self.zeros.get(self.any_node, ())
+        attached = self.texts.get(self.any_node) if zeroed and self.any_node else None
         source = attached or self.filled(Text(self.any_input), "rows", "0.0")
         if node.axes == MATRIX:
             return Text(f"0.0 * {source}", atom=False)

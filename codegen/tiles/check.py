@@ -12,7 +12,7 @@ import numpy as np
 
 from codegen.expr import AXIS_HEAD, AXIS_SEQ
 from codegen.pointwise import FUNCTIONS
-from codegen.schedule import LOOP
+from codegen.schedule import LOOP, OWN
 from codegen.tiles.count import axes_of_value
 from codegen.tiles.program import (
     BROADCAST,
@@ -60,6 +60,9 @@ def check_tiles(program: TileProgram) -> None:
     Raises:
         TileError: naming the tile or the buffer where a rule is broken.
     """
+    walks = [part for part in statements(program.body) if isinstance(part, Loop) and part.over == OWN]
+    if len(walks) != (program.grid == "chunks"):
+        raise TileError(f"a program that owns {program.grid} walks over own blocks {len(walks)} times")
     _check_body(program.body, set(), frozenset(), ())
     loaded = {statement.buffer for statement in statements(program.body) if isinstance(statement, Load)}
     if loaded != set(program.reads):

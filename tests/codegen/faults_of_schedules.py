@@ -19,7 +19,7 @@ from tests.codegen.faults import (
     edited,
     fault,
 )
-from tests.codegen.jury import CHECKER, KERNELS, PLAN
+from tests.codegen.jury import CHECKER, KERNELS, PLAN, TILES
 
 SCHEDULES = {
     "a value that a kernel of the other role reads is not stored": fault(
@@ -134,7 +134,7 @@ SCHEDULES = {
         edited(schedule.own_binding, "(OWN, OTHER)", "(OWN, OWN)"), KERNELS, SQUARES
     ),
     "a row value is computed at the tile of a loop": fault(
-        edited(schedule.own_binding, "(OWN, OTHER)", "(LOOP, OTHER)"), KERNELS, COLUMN
+        edited(schedule.own_binding, "(OWN, OTHER)", "(LOOP, OTHER)"), TILES, COLUMN
     ),
     "a result is not stored": fault(
         edited(

@@ -85,6 +85,15 @@ def test_a_sample_agrees_with_the_reference(
     assert sensitive <= 5, f"OPNAS_TEST_SEED={fresh_seed}: {sensitive} of 100 graphs could not be compared"
 
 
+@pytest.mark.parametrize(
+    "text", ["softsign(sub(relu(Q), relu(Q))) + softsign(sub(K, V))", "sigmoid(sub(Q, Q)) + (K + V)"]
+)
+def test_what_cancels_out_reads_no_padding(text, draw, results):
+    graph = AttentionGraph.from_expression(text)
+    found = results(graph, draw(0, 6, 3, [6, 1, 0]).padded_with(np.nan))
+    assert all(np.isfinite(x).all() for x in found.values())
+
+
 @pytest.mark.parametrize("operations", ["paper", "extended without exp"])
 def test_a_sample_with_one_token_or_one_column(
     operations, fresh_seed, draw, results, truth, errors, shaken_errors

@@ -11,9 +11,10 @@ import evolution
 import graphir
 import runtime
 from codegen.schedule import ScheduleError
+from codegen.tiles.check import TileError
 from graphir import GraphError, OpnasError, PresetError, presets
 
-FAULTS_OF_THE_PROGRAM = {ScheduleError}
+FAULTS_OF_THE_PROGRAM = {ScheduleError, TileError}
 
 
 def own_errors():
