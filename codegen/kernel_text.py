@@ -19,7 +19,7 @@ from codegen.expr import (
     topological,
 )
 from codegen.index_notation import formulas
-from codegen.schedule import Kernel, Schedule, is_whole_sum, reduces_seq, seq_rank
+from codegen.schedule import LOOP, OTHER, OWN, Kernel, Schedule, is_whole_sum, reduces_seq, seq_rank
 from codegen.tiles.build import build_kernel
 from codegen.tiles.check import check_tiles
 from codegen.tiles.count import Work, count_work, places
@@ -90,6 +90,11 @@ class KernelText:
     def functions(self) -> frozenset[str]:
         """The small device functions that it calls."""
         return device_functions(self.program)
+
+    @property
+    def reads_mask(self) -> bool:
+        """Whether it asks which tokens are real."""
+        return self.kernel.paired or not places(self.program.body)[1].isdisjoint({OWN, OTHER, LOOP})
 
     @property
     def places(self) -> frozenset[str]:
