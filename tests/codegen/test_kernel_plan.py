@@ -23,7 +23,9 @@ def stored_squares(schedule):
     return sum(node.axes == SCORES for kernel in schedule.kernels for node in kernel.stores)
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.parametrize(
+    "chunk", [c if c < CHUNKS // 2 else pytest.param(c, marks=pytest.mark.long) for c in range(CHUNKS)]
+)
 def test_every_graph_compiles_within_the_bounds_of_its_plan(chunk):
     for graph in ALL[chunk::CHUNKS]:
         program = kernel_program(graph)  # the checker sees both schedules

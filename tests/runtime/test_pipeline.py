@@ -73,6 +73,7 @@ def test_the_same_seed_gives_the_same_study_and_another_seed_another(
     assert archive(tmp_path / "other") != archive(finished_run)
 
 
+@pytest.mark.long  # the pool with a quick evaluator is tested in test_executor_processes
 def test_processes_of_their_own_give_the_archive_and_the_winner_of_one_process(
     opnas, tmp_path, finished_run, tiny_options
 ):
