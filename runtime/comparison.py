@@ -8,22 +8,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from codegen import compile_backbone
 from graphir import Backbone
 from graphir.files import write_json
 from runtime.calibration.backbones import known_backbones
 from runtime.corpus import load_corpus
 from runtime.jobs import Job, carry_out
-from runtime.masking import training_batches
+from runtime.language_training import train_on_language
 from runtime.mixed_proxy import mixed_score, tasks_of
 from runtime.probe_training import ProbeTraining, train_on_probe
 from runtime.probes import probe
+from runtime.progress import describe
 from runtime.proxy import prepare
 from runtime.proxy_config import LANGUAGE, ProxyConfig
 from runtime.run import Run
-from runtime.training import Recipe, TrainingDiverged, evaluate_mlm, train
+from runtime.training import TrainingDiverged
 
 COMPARISON = "comparison.json"
 """In the folder of a run: what `compare` returned."""
@@ -120,12 +118,9 @@ def train_alike(
     data = prepare(load_corpus(corpus), config)
     device = data.train.ids.device
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = compile_backbone(found, data.vocab_size, config.seq_len, 0.0, config.backend).to(device)
-        batches = training_batches(data.train, config.batch_size, data.vocab_size, seed)
-        train(model, batches, steps, Recipe(learning_rate=config.warm_up_rate))
-        metrics = evaluate_mlm(model, data.held_out)
+        metrics = train_on_language(
+            found, data, steps, config.batch_size, seed, config.warm_up_rate, config.backend
+        )
         losses = {LANGUAGE: metrics["loss"]}
         training = ProbeTraining(steps=config.probe_steps, learning_rate=config.probe_rate)
         for name in tasks:
@@ -136,11 +131,3 @@ def train_alike(
     except TrainingDiverged:
         return {"score": None, "metrics": {}}
     return {"score": mixed_score({name: losses[name] for name in tasks}, data.vocab_size), "metrics": metrics}
-
-
-def describe(backbone: Backbone) -> str:
-    """The layers on one line."""
-    return " | ".join(
-        f"conv {layer.kernel_size}" if layer.kind == "conv" else layer.graph.equation()
-        for layer in backbone.layers
-    )

@@ -6,18 +6,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from codegen import compile_backbone
 from graphir import Backbone
 from runtime.corpus import load_corpus
+from runtime.language_training import train_on_language
 from runtime.masking import training_batches
 from runtime.probe_training import ProbeTraining, train_on_probe
 from runtime.probes import probe
 from runtime.proxy import MaskedLanguageModelEvaluator, ProxyData, prepare
 from runtime.proxy_config import ProxyConfig
 from runtime.supernet import Supernet, warm_up
-from runtime.training import Recipe, TrainingDiverged, evaluate_mlm, train
+from runtime.training import Recipe, TrainingDiverged
 
 LONG_SEED, PROXY_SEED = 1, 0
 """Long trainings draw other batches and other weights than proxies: what agrees is the backbone alone."""
@@ -103,13 +101,8 @@ def _language(
     backbone: Backbone, data: ProxyData, batch_size: int, steps: int, seed: int
 ) -> dict[str, float]:
     """Held-out loss and accuracy after training from fresh weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = compile_backbone(backbone, data.vocab_size, data.train.ids.shape[1], 0.0)
-    batches = training_batches(data.train, batch_size, data.vocab_size, seed)
     try:
-        train(model, batches, steps, Recipe(learning_rate=FRESH_RATE))
-        return evaluate_mlm(model, data.held_out)
+        return train_on_language(backbone, data, steps, batch_size, seed, FRESH_RATE)
     except TrainingDiverged:
         return {"loss": DIVERGED, "accuracy": 0.0}
 
